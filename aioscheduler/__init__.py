@@ -1,4 +1,4 @@
-"""Runs very many coroutines at given times, or in order, on every core of a machine."""
+"""Run very many coroutines at given times, or in order, on every core of a machine."""
 
 from ._durable.sqlite import SQLiteStore
 from .batch import Batch

@@ -1,6 +1,6 @@
 """The command line: `aioscheduler top` and `aioscheduler store`, or `python -m aioscheduler top`.
 
-What needs rich or a terminal is imported where it is used: `--json` needs neither.
+Modules that need rich or a terminal are imported where they are used: `--json` needs neither.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .top.rates import SORTS, Rates
 from .top.sampling import NO_MANAGER, Sample, take_sample
 
 PAUSE = 0.5  # seconds between the two samples that make a rate
-WIDTH = 160  # characters, where there is no terminal to ask
-NO_RICH = "aioscheduler top needs rich, of the extra aioscheduler[top]; --json does without"
-NO_TERMINAL = "this is no terminal: use --once or --json"
+WIDTH = 160  # characters, if the output is no terminal
+NO_RICH = "aioscheduler top needs rich: install the extra aioscheduler[top], or use --json"
+NO_TERMINAL = "this is not a terminal: use --once or --json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return the status to exit with."""
+    """Run a command; return its exit status."""
     options = _parser().parse_args(arguments)
     is_top = options.command == "top"
     if not is_top:
@@ -37,24 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # who read has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         _print_no_more()
         return 141
-    except OSError as error:  # a full disk, maybe, to which the answer is written
+    except OSError as error:  # the output may go to a full disk
         if is_top:
             raise
         _print_no_more()
-        return _complain(f"it cannot go on: {error}", 1)
+        return _complain(f"aioscheduler store cannot go on: {error}", 1)
     return status
 
 
 def _print_no_more() -> None:
-    """Have nothing more printed: Python would flush once more at exit, and complain."""
+    """Discard all further output: otherwise Python would flush at exit, and fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def has_rich() -> bool:
-    """Whether rich is installed."""
+    """Return whether rich is installed."""
     return importlib.util.find_spec("rich") is not None
 
 
@@ -82,7 +82,7 @@ def _print_once(sort: str) -> int:
     if not sample.snapshots:
         return _complain(NO_MANAGER, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a log in Latin-1 gets its figures all the same
+        sys.stdout.reconfigure(errors="replace")  # even a log in Latin-1 gets the figures
     wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     console = Console(width=WIDTH if wide else None)
     view = View(sort, clock=time.strftime("%H:%M:%S"), keys=False, repeats=True)
@@ -112,7 +112,7 @@ def _print_json() -> int:
 
 
 def _two_samples() -> tuple[Sample, Rates]:
-    """Take two samples, so that there are rates; one, if there is nobody to ask."""
+    """Take two samples, which make rates; only one if there is no manager."""
     rates = Rates()
     sample = take_sample()
     rates.add(sample.at, sample.snapshots)
@@ -146,24 +146,24 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     top = commands.add_parser(
         "top",
-        help="shows the running managers and their workers, live",
-        description="Shows the managers of this user that run with Manager(monitor=True) or "
+        help="show the running managers and their workers, live",
+        description="Show the managers of this user that run with Manager(monitor=True) or "
         "AIOSCHEDULER_MONITOR=1, with their workers. Keys: q or Ctrl-C quits; c, m, p, d, l, w "
         "sort workers by cpu, memory, pending, done, lateness, worker; r reverses; space pauses.",
-        epilog="A total row has the sum of its workers, their worst lateness and loop lag, and "
-        "with cpu and rss the host's. Lateness is of the last minute; its sparkline is the mean "
-        "of what was new, from 0.1 ms at the bottom to 1 s at the top.",
+        epilog="A total row has the sums of its workers and their worst lateness and loop lag; its "
+        "cpu and rss include the host's. Lateness is of the last minute; its sparkline shows the "
+        "mean of the tasks since the last sample, from 0.1 ms at the bottom to 1 s at the top.",
     )
-    top.add_argument("--once", action="store_true", help="prints the table once")
-    top.add_argument("--json", action="store_true", help="prints everything once, as JSON")
+    top.add_argument("--once", action="store_true", help="print the table once")
+    top.add_argument("--json", action="store_true", help="print everything once, as JSON")
     top.add_argument(
         "--interval",
         type=_interval,
         default=1.0,
         metavar="SECONDS",
-        help="from one sample to the next: 0.1 or more, 1 by default",
+        help="seconds between two samples, from 0.1 to 3600 (default: 1)",
     )
-    top.add_argument("--sort", choices=SORTS, default="worker", help="what workers are sorted by")
+    top.add_argument("--sort", choices=SORTS, default="worker", help="column to sort workers by")
     storecli.add_parser(commands)
     return parser
 

@@ -1,6 +1,6 @@
-"""Many tasks of one call: one handle for all of them, single handles only where asked for.
+"""Many tasks of one call: one handle for all of them, single handles only on request.
 
-What it gives comes from its `Outcomes`, which the links tell of each end.
+A batch reads its results from its `Outcomes`, which the links notify of each end.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 class Batch(Generic[T]):
-    """The handle on the tasks of one `map` or `starmap`: await it, iterate it, or drop it.
+    """A handle on the tasks of one `map` or `starmap`: await it, iterate over it, or drop it.
 
-    `await batch` gives the results in order, or raises the first failure when it happens, as
-    `asyncio.gather` does. `async for` gives the results in order, as they come, and raises the
-    failure of a task in its turn, which ends the loop. An iterator goes on behind it: who catches
-    what `anext` raises may ask for the next.
+    `await batch` returns the results in order, or raises the first failure as soon as it happens,
+    like `asyncio.gather`. `async for` yields the results in order, as they arrive, and raises the
+    failure of a task at its position, which ends the loop. The iterator itself can go on: after an
+    error raised by `anext`, call `anext` again for the next result.
 
-    With `return_exceptions` neither raises what a task has ended with: a failure is given in the
-    place of its result, and so is the `asyncio.CancelledError` of a task that was cancelled.
+    With `return_exceptions` neither raises the failure of a task: the failure takes the position
+    of its result, and so does the `asyncio.CancelledError` of a cancelled task.
 
-    `batch[i]` is the handle of one task. Made by `map` and `starmap`, never by hand.
+    `batch[i]` is the handle of one task. Batches are made by `map` and `starmap`, never by hand.
     """
 
     def __init__(self, outcomes: Outcomes, return_exceptions: bool = False) -> None:
@@ -33,11 +33,11 @@ class Batch(Generic[T]):
         self._return_exceptions = return_exceptions
 
     def __del__(self) -> None:
-        if hasattr(self, "_outcomes"):  # not if it was made by hand, with wrong arguments
+        if hasattr(self, "_outcomes"):  # absent if made by hand with wrong arguments
             self._outcomes.drop()
 
     def __len__(self) -> int:
-        """How many tasks it has."""
+        """Return the number of tasks."""
         return len(self._outcomes.states)
 
     def __getitem__(self, index: int) -> Task[T]:
@@ -45,7 +45,8 @@ class Batch(Generic[T]):
 
         Raises:
             IndexError: There is no such task.
-            RuntimeError: It is called in another thread than that of the loop.
+            TypeError: The index is no int.
+            RuntimeError: Called from a thread other than the manager's.
         """
         self._outcomes.check("function, batch")
         if not isinstance(index, int):
@@ -62,14 +63,14 @@ class Batch(Generic[T]):
         return _Iteration(self)
 
     def done(self) -> bool:
-        """Whether every task has ended."""
+        """Return whether every task has ended."""
         return not self._outcomes.left
 
     def cancel(self) -> bool:
-        """Ask for the cancellation of all that has not ended; False if all has.
+        """Request the cancellation of all tasks that have not ended; return False if all have.
 
         Raises:
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called from a thread other than the manager's.
         """
         self._outcomes.check("batch.cancel")
         states = self._outcomes.states
@@ -99,24 +100,24 @@ class Batch(Generic[T]):
             try:
                 raise failure
             finally:
-                del self, outcomes, failure  # no circle, as in `Task.result`
+                del self, outcomes, failure  # no reference cycle, as in `Task.result`
         decode = outcomes.decodes.get(State.FINISHED)
         if decode is None:
             return list(outcomes.values)
-        # What is no bytes is the result itself (rule 2 of `wire`).
+        # Any value but bytes is the result itself (rule 2 of `wire`).
         return [decode(v) if isinstance(v, bytes) else v for v in outcomes.values]  # type: ignore[misc]  # Ts by now
 
 
 class _Iteration(AsyncIterator[T]):
-    """Yields the ends of a batch's tasks in order; each once, also to several who ask at a time.
+    """The iterator over a batch: yields each outcome once, in order, even to concurrent callers.
 
-    It is no generator: one would be over with the first failure that it raises.
+    It is no generator, which would be exhausted by the first failure that it raises.
     """
 
     __slots__ = ("_batch", "_next")
 
     def __init__(self, batch: Batch[T]) -> None:
-        self._batch = batch  # which would be dropped, and its results with it
+        self._batch = batch  # otherwise it would be dropped, and its results with it
         self._next = 0
 
     async def __anext__(self) -> T:
@@ -132,8 +133,8 @@ class _Iteration(AsyncIterator[T]):
         if not failed or self._batch._return_exceptions:
             return value  # type: ignore[no-any-return]  # a T by now
         try:
-            if isinstance(value, StopAsyncIteration):  # the loop would take it for its own end
+            if isinstance(value, StopAsyncIteration):  # it would end `async for` silently
                 raise RuntimeError("a task of the batch raised StopAsyncIteration") from value
             raise value
         finally:
-            del self, outcomes, value  # no circle, as in `Task.result`
+            del self, outcomes, value  # no reference cycle, as in `Task.result`

@@ -1,11 +1,11 @@
-"""Durable tasks that cannot go on: kept in the store with their reasons, in nobody's way.
+"""Durable tasks that cannot go on: kept in the store with their reasons, blocking nothing.
 
     async for letter in manager.dead_letters(reason="failed"):
         print(letter.name, letter.text)
         await manager.requeue(letter)
 
-Nothing is deleted that was accepted: what cannot run is a dead letter until it is put back
-(`Manager.requeue`) or dropped (`Manager.discard`). The word is that of message queues.
+No accepted task is deleted: one that cannot run is a dead letter until it is put back
+(`Manager.requeue`) or deleted (`Manager.discard`). The term is that of message queues.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class DeadLetter(NamedTuple):
 
     Attributes:
         row: Its number in the store.
-        name: Of its function, as `@durable` has it.
-        id: The `id` that it was given, if it was.
-        due: When it was to start, in aware UTC; in a queue the beginning of 1970.
+        name: The name of its function, as given to `@durable`.
+        id: Its `id`; None if it has none.
+        due: Its due time, in aware UTC; in a queue the beginning of 1970.
         attempts: How many times it was started.
-        reason: "failed" (its last attempt has), "unreadable" (its arguments or its module could not
-            be read, or the letter itself), "unknown" (no function of its name is registered),
-            "lost" (its worker or host died while it ran, and it is not to start again) or
+        reason: "failed" (its last attempt failed), "unreadable" (its arguments or its module could
+            not be read, or the letter itself), "unknown" (no function of its name is registered),
+            "lost" (its worker or host died while it ran, and it must not start again) or
             "too_late" (its `max_lateness` had passed).
-        text: More about that; a traceback, as a rule.
-        at: Since when it is one, in aware UTC.
+        text: Details of the reason; usually a traceback.
+        at: When it became a dead letter, in aware UTC.
     """
 
     row: int
@@ -52,12 +52,12 @@ class DeadLetter(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The line of `text` that says what went wrong: type and message of an exception."""
+        """The line of `text` with the error: the type and message of an exception."""
         return headline_of(self.text)
 
 
 def of_letter(letter: Letter) -> DeadLetter:
-    """Return what users are given of a letter."""
+    """Return a letter of the store in its public form."""
     return DeadLetter(
         letter.row,
         letter.name,
@@ -71,10 +71,10 @@ def of_letter(letter: Letter) -> DeadLetter:
 
 
 def read_reason(reason: str | None) -> Reason | None:
-    """Read which letters are wanted.
+    """Read the `reason` argument; None is any reason.
 
     Raises:
-        TypeError: It is no str.
+        TypeError: The reason is no str.
         ValueError: There is no such reason.
     """
     if reason is None:
@@ -89,11 +89,11 @@ def read_reason(reason: str | None) -> Reason | None:
 
 
 def read_limit(limit: int | None) -> int | None:
-    """Read how many letters are wanted.
+    """Read the `limit` argument; None is no limit.
 
     Raises:
-        TypeError: It is no int.
-        ValueError: It is less than 0.
+        TypeError: The limit is no int.
+        ValueError: The limit is less than 0.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
         raise TypeError(f"limit is an int, not {type(limit).__name__}")
@@ -103,30 +103,30 @@ def read_limit(limit: int | None) -> int | None:
 
 
 def read_before(before: datetime | None) -> int | None:
-    """Read until when letters are meant, in nanoseconds since the epoch.
+    """Read the `before` argument; return nanoseconds since the epoch.
 
     Raises:
         TypeError: It is no aware datetime.
-        ValueError: It has a time zone that fails, or has no offset.
+        ValueError: Its time zone raises an error, or returns no offset.
     """
     if before is None:
         return None
     if not isinstance(before, datetime) or before.tzinfo is None:
         raise TypeError(f"before is an aware datetime, such as datetime.now(UTC), not {before!r}")
-    # A difference, for in UTC the first and last days of the calendar may be none. Unbound, as
-    # subclasses answer differently.
+    # A difference, because the first and last days of the calendar may be out of range in UTC.
+    # Unbound, because subclasses may override the operator.
     try:
         span: timedelta = datetime.__sub__(before, _EPOCH)
     except Exception as error:
-        raise ValueError(f"before has a time zone that gives no offset: {error!r}") from error
+        raise ValueError(f"before has a time zone that returns no offset: {error!r}") from error
     return span // timedelta(microseconds=1) * 1000
 
 
 def row_of(letter: DeadLetter | int) -> int:
-    """Return the row that is meant.
+    """Return the row of a letter, or the row itself.
 
     Raises:
-        TypeError: It is neither a letter nor a row.
+        TypeError: `letter` is neither a letter nor a row.
     """
     row = letter.row if isinstance(letter, DeadLetter) else letter
     if not isinstance(row, int) or isinstance(row, bool):
@@ -138,14 +138,14 @@ async def find_letter(keeper: Keeper, letter: DeadLetter | int) -> Letter:
     """Return a letter of the store.
 
     Raises:
-        UnknownTask: There is none such any more.
-        TypeError: It is neither a letter nor a row.
+        UnknownTask: The letter no longer exists.
+        TypeError: `letter` is neither a letter nor a row.
         StoreError: The store cannot be read.
     """
     row = row_of(letter)
     found = await keeper.letters.find(row)
     if found is None:
-        raise UnknownTask(f"there is no dead letter {row}; it was requeued or discarded, perhaps")
+        raise UnknownTask(f"there is no dead letter {row}; it may have been requeued or discarded")
     return found
 
 
@@ -163,11 +163,11 @@ async def discard_letters(
     reason: Reason | None,
     before: int | None,
 ) -> int:
-    """Drop dead letters; return how many.
+    """Delete dead letters; return how many.
 
     Raises:
-        UnknownTask: There is no such letter.
-        TypeError: It is neither a letter nor a row.
+        UnknownTask: The letter no longer exists.
+        TypeError: `letter` is neither a letter nor a row.
         StoreError: The store cannot be read or written.
     """
     count = 0

@@ -1,16 +1,16 @@
-"""Every error this package raises on its own account, under one root.
+"""The errors of this package, under one root.
 
     AioschedulerError
     ├── TaskLimitReached (ValueError)   `max_tasks` tasks are waiting already
     ├── NotShippable (TypeError)        something cannot travel to a worker process
     │   └── NotDurable                  … or cannot be read again after a restart
-    ├── UnknownTask (LookupError)       a reference to no task that is still to end
-    ├── ManagerClosed (RuntimeError)    scheduling after close, or after a fatal fault
+    ├── UnknownTask (LookupError)       a reference to no unfinished task of this manager
+    ├── ManagerClosed (RuntimeError)    scheduling after close, or after a fatal error
     ├── StoreError                      the file of the durable tasks cannot be used
-    │   └── StoreLocked                 … because another host has it
-    ├── TooLate                         a task would have started later than it may
-    ├── WorkerStartError                a worker process could not begin
-    ├── WorkerLost                      a worker process ended under its tasks
+    │   └── StoreLocked                 … because another host has it open
+    ├── TooLate                         a task would have started later than allowed
+    ├── WorkerStartError                a worker process could not start
+    ├── WorkerLost                      a worker process ended before its tasks did
     ├── RemoteError                     a failure or result that could not travel back
     └── RemoteTraceback                 the worker's traceback, as the cause of a failure
 
@@ -35,18 +35,18 @@ class NotShippable(AioschedulerError, TypeError):
 
 
 class NotDurable(NotShippable):
-    """A durable task, or something it needs, could not be read again by the next host."""
+    """The next host could not read a durable task, or something it needs."""
 
 
 class StoreError(AioschedulerError):
-    """The file of the durable tasks cannot be opened, read or written; what is stored is kept."""
+    """The file of the durable tasks cannot be opened, read or written; its contents are kept."""
 
 
 class StoreLocked(StoreError):
-    """Another host, or what is left of it, has the file open.
+    """Another host, or a process left over from one, has the file open.
 
     Attributes:
-        pids: Its process ids, as far as they are known.
+        pids: The process ids, as far as they are known.
     """
 
     def __init__(self, text: str, pids: tuple[int, ...] = ()) -> None:
@@ -58,19 +58,19 @@ class StoreLocked(StoreError):
 
 
 class UnknownTask(AioschedulerError, LookupError):
-    """The reference names no task of this manager that is still to end."""
+    """The reference does not lead to an unfinished task of this manager."""
 
 
 class ManagerClosed(AioschedulerError, RuntimeError):
-    """The manager (or scheduler) accepts nothing more; the cause, if any, is chained."""
+    """The manager (or scheduler) accepts no more tasks; the cause, if any, is chained."""
 
 
 class TooLate(AioschedulerError):
-    """The task would have started later after its due time than its `max_lateness` allows.
+    """The task would have started later than its `max_lateness` allows.
 
     Attributes:
-        lateness: By how many seconds it was late.
-        attempt: Which start it would have been: 1, or more with `on_worker_loss="rerun"`.
+        lateness: Seconds from its due time.
+        attempt: The number of the attempt: 1, or more with `on_worker_loss="rerun"`.
     """
 
     def __init__(self, name: str, lateness: float, limit: float, attempt: int = 1) -> None:
@@ -92,17 +92,17 @@ class WorkerStartError(AioschedulerError):
 
 
 class WorkerLost(AioschedulerError):
-    """The worker process that held the task ended before the task did.
+    """The worker process that had the task ended before the task did.
 
     Attributes:
         worker: The worker's slot, from 0.
-        exitcode: As `multiprocessing` gives it: minus the signal's number, or the status; None
-            if it is not known.
+        exitcode: As in `multiprocessing`: minus the signal's number, or the status; None if it is
+            unknown.
         started: True if the task may have begun to run; False if it certainly had not; None if
-            this is about the worker and no task: why a manager has failed.
-        reason: Why the manager has failed, if it has; else empty.
-        cause: What ended the process, in a line, if more is known than the exit code; else empty.
-        manager: The name of its manager, if that was given one; else empty.
+            this is about the worker and not a task: the reason why a manager has failed.
+        reason: Why the manager has failed; empty if it has not.
+        cause: What ended the process, in one line; empty if only the exit code is known.
+        manager: The name given to its manager; empty if none was.
     """
 
     def __init__(
@@ -136,17 +136,17 @@ class WorkerLost(AioschedulerError):
             else "the task had not started; it is safe to schedule it again"
         )
         if self.reason:
-            return f"{begun}, with a new manager, for this one has failed: {self.reason}"
+            return f"{begun}, with a new manager, as this one has failed: {self.reason}"
         return f"{end}; {begun}"
 
 
 class RemoteError(AioschedulerError):
-    """Stands for a failure or a result that could not be carried between processes.
+    """A failure or a result that could not travel between processes.
 
     Attributes:
         type_name: The qualified name of the original's type.
-        text: Its text, or the repr of a result.
-        remote_traceback: The traceback of the process where it happened.
+        text: The message of the failure, or the repr of the result.
+        remote_traceback: The traceback in the process where it happened.
     """
 
     def __init__(self, type_name: str, text: str, remote_traceback: str) -> None:
@@ -160,9 +160,9 @@ class RemoteError(AioschedulerError):
 
 
 class RemoteTraceback(AioschedulerError):
-    """The traceback of a task's failure, as text; found as the failure's `__cause__`.
+    """The traceback of a task's failure, as text: the failure's `__cause__`.
 
-    The idea is that of `concurrent.futures.process`, which shows both halves of the story.
+    The idea is from `concurrent.futures.process`.
     """
 
     def __init__(self, text: str) -> None:
@@ -174,11 +174,11 @@ class RemoteTraceback(AioschedulerError):
 
 
 EXIT_OF_BLOCKED: int = 213
-"""The status with which a worker ends itself because of its `block_timeout`, and few others do."""
+"""The exit status of a worker that its `block_timeout` ends; few other programs use it."""
 
 
 def describe_exit(exitcode: int | None) -> str:
-    """Say in words how a process ended: `was killed by SIGKILL`, `exited with status 3`."""
+    """Return how a process ended, in words: `was killed by SIGKILL`, `exited with status 3`."""
     if exitcode is None:
         return "ended, its exit code is not known"
     if exitcode == EXIT_OF_BLOCKED:

@@ -1,8 +1,8 @@
-"""What a task can ask about itself: who it is, when it was due, and its manager.
+"""What a task can ask about itself: its reference, its due time and attempt, and its manager.
 
-The same functions serve in a worker process and with `workers=0`; what stands behind the manager
-is an `Upstream`: the worker, or the manager itself. A scheduler without a manager tells its tasks
-the times alone.
+The same functions serve in a worker process and with `workers=0`; behind the proxy is an
+`Upstream`: the worker, or the manager itself. Without a manager, the tasks of a scheduler have
+`current_due`, `current_attempt` and `now` only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .task import TaskRef
 
 
 class Upstream(Protocol):
-    """Takes what tasks schedule."""
+    """What accepts tasks scheduled by tasks."""
 
     def schedule_inside(
         self,
@@ -34,19 +34,19 @@ class Upstream(Protocol):
         id_: str | None,
         replace: bool,
     ) -> TaskRef:
-        """As `ManagerProxy.schedule`; `origin` is the task that asks."""
+        """As `ManagerProxy.schedule`; `origin` is the calling task."""
 
     def cancel_inside(self, ref: TaskRef) -> bool:
         """As `ManagerProxy.cancel`."""
 
 
 SchedulerContext = tuple["ManagerProxy | None", str, int, int, Callable[[], int]]
-"""What the tasks of one scheduler have in common: the manager's proxy (None without a manager), the
-fields of a reference except the number, and the clock.
+"""What the tasks of one scheduler share: the manager's proxy (None without a manager), the fields
+of a reference except the number, and the clock.
 """
 
 Running = tuple[SchedulerContext, int, int, int]
-"""The context of its scheduler, its number, its due time (0 in a queue) and its attempt."""
+"""A task's scheduler context, its number, its due time (0 in a queue) and its attempt."""
 
 running: ContextVar[Running] = ContextVar("aioscheduler_running")
 
@@ -70,29 +70,30 @@ class ManagerProxy:
     ) -> TaskRef:
         """Schedule a task from inside a task.
 
-        It is not counted against the manager's `max_tasks`. Once the scheduling task has ended,
-        the new one is as safe as any that the host accepted.
+        The new task does not count towards the manager's `max_tasks`. Once the scheduling task has
+        ended, the new one is as safe as any that the host accepted.
 
         Args:
             coro: As for `Manager.schedule`.
             when: As for `Manager.schedule`.
-            key: Where it runs; without one, on the scheduler of the task that schedules it.
+            key: As for `Manager.schedule`, but by default the new task goes to the scheduler of
+                the task that schedules it.
             id: As for `Manager.schedule`.
             replace: As for `Manager.schedule`.
             **options: As for `Manager.schedule`.
 
         Returns:
-            A reference that leads to the new task, or to the one that has the id. It cannot be
-            awaited: the outcome goes to the host, whose `manager.task(ref)` gives a handle.
+            A reference to the new task, or to the one that has the id. It cannot be awaited: the
+            outcome goes to the host, where `manager.task(ref)` returns a handle.
 
         Raises:
             NotShippable: The coroutine, something it needs, or a value of `context` cannot travel.
-            ValueError: The time has passed, an option cannot mean anything, or `replace` is True
-                without an id.
-            TypeError: `when`, `key` or an option is of a wrong type, or `when` or `max_lateness`
-                was given to a queue.
-            ManagerClosed: With `workers=0`: the manager was closed, or has failed.
-            RuntimeError: It is called in another thread than that of the tasks.
+            ValueError: The time has passed, an option is invalid, or `replace` is True without an
+                id.
+            TypeError: `when`, `key` or an option has the wrong type, or `when` or `max_lateness`
+                was given for a queue.
+            ManagerClosed: With `workers=0`: the manager was closed or has failed.
+            RuntimeError: Called from a thread other than that of the tasks.
         """
         if get_ident() != self._loop_thread.ident:
             try:
@@ -107,45 +108,45 @@ class ManagerProxy:
         return self._upstream.schedule_inside(coro, when, key, origin, options, id, replace)
 
     def cancel(self, ref: TaskRef) -> bool:
-        """Ask for a task's cancellation; False if it is known here to have ended.
+        """Request a task's cancellation; return False if it is known here to have ended.
 
         Raises:
             TypeError: `ref` is no reference.
-            UnknownTask: It is another manager's.
-            RuntimeError: It is called in another thread than that of the tasks.
+            UnknownTask: The reference is another manager's.
+            RuntimeError: Called from a thread other than that of the tasks.
         """
         self._loop_thread.check("manager.cancel, ref")
         if not isinstance(ref, TaskRef):
             raise TypeError(f"cancel() takes a TaskRef here, not {type(ref).__name__}")
         return self._upstream.cancel_inside(ref)
 
-    if not TYPE_CHECKING:  # a checker is to tell of the name itself
+    if not TYPE_CHECKING:  # type checkers must report unknown names themselves
 
         def __getattr__(self, name: str) -> NoReturn:
-            """Say what there is, to who looks for the manager itself."""
-            told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            """Raise an error that names what there is, for callers that expect a whole manager."""
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
             if not name.startswith("_"):
-                told += (
-                    ": inside a task a manager has schedule() and cancel() alone, and all else is "
-                    "for the program that has made it"
+                text += (
+                    ": inside a task a manager has only schedule() and cancel(); all else is for "
+                    "the program that made it"
                 )
-            raise AttributeError(told, name=name, obj=self)
+            raise AttributeError(text, name=name, obj=self)
 
 
 def current_task() -> TaskRef:
-    """Give the reference of the task that calls this.
+    """Return the reference of the calling task.
 
     Raises:
-        RuntimeError: It is called outside a manager's task.
+        RuntimeError: Called outside a manager's task.
     """
     return _ref(_of_manager("current_task"))
 
 
 def current_manager() -> ManagerProxy:
-    """Give the proxy of the manager whose task calls this.
+    """Return the proxy of the calling task's manager.
 
     Raises:
-        RuntimeError: It is called outside a manager's task.
+        RuntimeError: Called outside a manager's task.
     """
     proxy = _of_manager("current_manager")[0][0]
     assert proxy is not None
@@ -153,31 +154,31 @@ def current_manager() -> ManagerProxy:
 
 
 def current_attempt() -> int:
-    """Give how many times the task that calls this has been started, this time included.
+    """Return how many times the calling task has been started, this time included: 1 or more.
 
     Raises:
-        RuntimeError: It is called outside a task.
+        RuntimeError: Called outside a task.
     """
     return _running("current_attempt")[3]
 
 
 def current_due() -> datetime | None:
-    """Give the time for which the task that calls this was scheduled, in aware UTC.
+    """Return the time for which the calling task was scheduled, in aware UTC.
 
     Returns:
-        The due time, however late the task has started; None in a queue.
+        The due time, however late the task started; None in a queue.
 
     Raises:
-        RuntimeError: It is called outside a task.
+        RuntimeError: Called outside a task.
     """
     due = _running("current_due")[2]
     return to_datetime(due) if due else None
 
 
 def now() -> datetime:
-    """Give the present in aware UTC; inside a task, by the clock of its manager or scheduler.
+    """Return the current time in aware UTC; inside a task, by its manager's or scheduler's clock.
 
-    With a `testing.FakeClock` that is the fake one, so that what a task computes from it is right.
+    With a `testing.FakeClock` that is the fake clock, so that times computed from it are right.
     """
     found = running.get(None)
     return to_datetime(time.time_ns() if found is None else found[0][4]())

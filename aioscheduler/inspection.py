@@ -1,9 +1,9 @@
-"""What can be seen of the tasks that have not ended, without a handle on them.
+"""Listing the tasks that have not ended, without handles.
 
     manager.tasks(name="send", …) ─ read_wanted ─► Wanted ─► link.infos ─► some hundred at a time
 
-Nothing is kept for it: links read what they have, when somebody asks. Between two lists the loop
-turns, however many tasks there are.
+Nothing is kept for this: links read what they have on request. The loop runs between two lists,
+however many tasks there are.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["TaskInfo"]
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """What is known of a task that has not ended; given by `Manager.tasks`.
+    """A task that has not ended, as listed by `Manager.tasks`.
 
     Attributes:
-        ref: Its reference; `manager.task(ref)` gives a handle, `manager.cancel(ref)` cancels it.
-        name: The option `name`, or its function's `module:qualname`; "" if that is not known.
+        ref: Its reference; `manager.task(ref)` returns a handle, `manager.cancel(ref)` cancels it.
+        name: The option `name`, or its function's `module:qualname`; "" if that is unknown.
         id: The option `id`, or None.
         state: PENDING or RUNNING.
         due: When it starts next, in aware UTC; None in a queue, and once it has begun.
-        attempt: How many times it has been started, the start it waits for included.
-        worker: Its worker, from 0; -1 if it is only in the store, for it is not due soon.
-        scheduler: Its scheduler there, from 0; or -1.
+        attempt: How many times it has been started, a start it waits for included.
+        worker: Its worker, from 0; -1 if it is only in the store because it is not due soon.
+        scheduler: Its scheduler in that worker, from 0; or -1.
     """
 
     ref: TaskRef
@@ -47,12 +47,12 @@ class TaskInfo:
 
 
 class Wanted(NamedTuple):
-    """Which tasks are asked for; None: whatever it is.
+    """The tasks to list; None matches anything.
 
     Attributes:
-        name: Of which name.
-        id_prefix: With what their ids begin.
-        state: In which state.
+        name: Their exact name.
+        id_prefix: What their ids start with.
+        state: Their state.
     """
 
     name: str | None = None
@@ -60,16 +60,16 @@ class Wanted(NamedTuple):
     state: State | None = None
 
     def has_id(self, id_: str | None) -> bool:
-        """Whether a task of this id, or without one, may be wanted."""
+        """Return whether a task with this id, or with none, matches."""
         prefix = self.id_prefix
         return prefix is None or (id_ is not None and id_.startswith(prefix))
 
 
 def read_wanted(name: object, id_prefix: object, state: object, limit: object) -> Wanted:
-    """Read what `Manager.tasks` was asked.
+    """Read the arguments of `Manager.tasks`.
 
     Raises:
-        TypeError: Something is of a wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: The limit is less than 0.
     """
     if name is not None and not isinstance(name, str):
@@ -82,7 +82,7 @@ def read_wanted(name: object, id_prefix: object, state: object, limit: object) -
         raise TypeError(f"limit is an int, not {type(limit).__name__}")
     if limit is not None and limit < 0:
         raise ValueError(f"limit must be 0 or more, not {limit}")
-    plain = str.__str__  # what a class made of it may raise
+    plain = str.__str__  # a subclass's own methods may raise
     return Wanted(
         None if name is None else plain(name),
         None if id_prefix is None else plain(id_prefix),
@@ -107,7 +107,7 @@ class _Shelf(Protocol):
 async def list_tasks(
     links: Iterable[_Source], wanted: Wanted, limit: int | None, shelf: _Shelf | None = None
 ) -> AsyncIterator[TaskInfo]:
-    """Yield the tasks of links, and those that are only in a file, `limit` of them at most."""
+    """Yield the tasks of links, and those that are only in a file, at most `limit` of them."""
     left = limit
     async for infos in _list_all(links, wanted, shelf):
         for info in infos:
@@ -128,7 +128,7 @@ async def _list_all(
     with shelf.listing(wanted) as listing:
         async for infos in listing.infos():
             yield infos
-        given = listing.given  # and have come into memory since, maybe
+        given = listing.given  # some may have come into memory since
         async for infos in _list_links(links, wanted):
             yield [i for i in infos if not (i.ref.is_durable and i.ref.number in given)]
 

@@ -1,10 +1,10 @@
-"""The front: what users call.
+"""The public front: everything users call.
 
 Manager ─► Router ─► link ═══════════ frames over pipes ═══════════► schedulers in a process
    │          └────► or a link to schedulers in this loop (workers=0)
-   └─────► Fleet: start, ready, close; what happens when a worker cannot begin or is lost
+   └─────► Fleet: start, ready, close; a worker that cannot start or is lost
 
-Nothing is decided here: what a call means is said in its docstring, and done where it points to.
+Nothing is decided here: a docstring defines what a call means, and the code below it does it.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    import typing_extensions  # of the checker: `typing` has defaults from Python 3.13
+    import typing_extensions  # for type checkers: `typing` has defaults from Python 3.13
 
     from ._outpost.engine import Engine as OutpostEngine
 
-    # Covariant, though it is what `schedule` takes: a function for any manager may be given one of
-    # queues, which refuses a time when it gets one.
+    # Covariant, although it is a parameter of `schedule`: a function that accepts any manager also
+    # accepts a manager of queues, which refuses a time at runtime.
     When = typing_extensions.TypeVar(  # noqa: PLC0105  users read it
         "When",
         bound=datetime | timedelta | None,
@@ -100,79 +100,78 @@ else:
 
 
 class Manager(Generic[When]):
-    """Runs coroutines on the schedulers of several worker processes.
+    """Schedules coroutines on worker processes, by default one per usable core.
 
-    It is 1.4.2's manager with the cores of the machine: what is scheduled runs in another
-    process, on copies of its arguments.
+    Tasks run in other processes than the caller's, on copies of their arguments.
 
-    `async with` starts it and waits until it is ready, and closes it at the end; left by an
-    exception, it cancels what runs at once. It is not thread-safe: all is called in the thread
-    of its event loop, `stats` excepted.
+    `async with` starts the manager, waits until it is ready, and closes it at the end; on an
+    exception it cancels running tasks at once. It is not thread-safe: call its methods in the
+    thread of its event loop, except `stats` and `schedule_threadsafe`.
 
     Args:
-        schedulers: How many schedulers in all, 1 or more, spread evenly over the workers. By
+        schedulers: The total number of schedulers, 1 or more, spread evenly over the workers. By
             default four per worker for `TimedScheduler`; for the queues one, or one per worker
             if `workers` is given.
-        max_tasks: How many tasks may wait to start, in all, 1 or more; None for no limit. What
-            tasks schedule themselves is not limited by it.
+        max_tasks: The total number of tasks that may wait to start, 1 or more; None for no limit.
+            Tasks scheduled by tasks are not limited by it.
         cls: `TimedScheduler`, `QueuedScheduler` or `LifoQueuedScheduler`. A manager of queues is a
-            `Manager[None]` to type checkers, and takes no `when`.
-        *args: For `cls`; its `max_tasks` holds for each scheduler.
-        workers: How many processes; by default one per usable core, at most `schedulers`. 0
-            runs everything in the calling process and loop, which is all there is on Windows.
+            `Manager[None]` to type checkers, and accepts no `when`.
+        *args: Passed to `cls`; its `max_tasks` applies to each scheduler.
+        workers: The number of processes; by default one per usable core, at most `schedulers`. 0
+            runs everything in the calling process and loop, the only choice on Windows.
         initializer: A function, or async function, called once in each worker before any task.
-            If what it returns is an async context manager, that is entered before any task, and
-            left after the last one, when the worker ends in order.
-        initargs: Its arguments.
-        loop_initializer: Makes the event loop of each worker, as `uvloop.new_event_loop` does;
-            not with `workers=0`.
-        on_worker_loss: What becomes of tasks that had started when their worker died: with
-            "fail" they end as `WorkerLost`, with "rerun" they run again. What had not started
-            runs in any case, in the worker's replacement.
-        max_restarts: How many workers may be replaced, and in how many seconds; one more, and the
-            manager fails. (0, 1.0): the first death is the end.
-        monitor: Whether `aioscheduler top` may watch it, on a socket that only this user can
-            open. The environment variable AIOSCHEDULER_MONITOR=1 says so for all managers.
-        name: What the manager is called in `ps`, `aioscheduler top`, metrics and messages; by
-            default by its id. Names need not differ.
-        max_running: How many tasks may run at a time on each scheduler, 1 or more; None for no
-            limit. What is due beyond it waits, in the order of due times, and is pending. Not for
-            queues, which run one at a time.
-        context: Context variables whose values go with each task: taken when it is scheduled, set
-            in each of its attempts, and taken again by what it schedules. Each is a `ContextVar`
-            that a module (or `__main__`) has as a global, or a pair of functions
-            `(capture, restore)`: `capture()` returns a value that can travel, `restore(value)`
-            sets it, in the task's own context alone; what they raise comes out of `schedule`, or is
-            the task's failure. All else a task has from the worker's initializer; with `workers=0`,
-            from the whole context of its `schedule()`.
-        max_tasks_per_worker: After how many tasks, 1 or more, a worker's process is recycled: it
-            starts no more, has 10 s for what runs, and is replaced, outside `max_restarts`. One
-            of the manager's at a time.
-        max_rss_per_worker: Bytes of resident memory above which it is, 1 or more. It is looked at
-            once a second.
-        block_timeout: Seconds (a number over 0, or a timedelta) that a task may keep its worker's
-            loop busy, with no await in between. Then the process is ended, and counted by
-            `max_restarts`: the task ends as `WorkerLost`, whatever `on_worker_loss` says. What
-            holds the GIL meanwhile, as some C code does, is not noticed. By default it is only
-            reported.
-        forward_logs: Whether what workers log is handled by the logging of this process, which
-            has their process's name in `record.processName`. Not more than it can take: what is
-            dropped is counted (`WorkerStats.logs_dropped`). Workers' loggers have the levels that
-            those here have when a process is started.
-        store: The file in which the tasks of `@durable` functions are kept until they have ended:
-            a path, or a `SQLiteStore`. It outlives this process, and one manager has it at a time.
-            All other tasks are in memory alone. Not for a `LifoQueuedScheduler`.
+            If it returns an async context manager, that is entered before any task, and left
+            after the last one when the worker shuts down in order.
+        initargs: The arguments of `initializer`.
+        loop_initializer: A function that makes the event loop of each worker, such as
+            `uvloop.new_event_loop`; not with `workers=0`.
+        on_worker_loss: The fate of tasks that had started when their worker died: with "fail"
+            they end as `WorkerLost`, with "rerun" they run again. Tasks that had not started
+            run in any case, in the worker's replacement.
+        max_restarts: How many workers may be replaced, in how many seconds; one more, and the
+            manager fails. With (0, 1.0) it fails at the first death.
+        monitor: Whether `aioscheduler top` may watch the manager, on a socket that only this user
+            can open. The environment variable AIOSCHEDULER_MONITOR=1 enables it for all managers.
+        name: The manager's name in `ps`, `aioscheduler top`, metrics and messages; by default its
+            id. Names need not be unique.
+        max_running: The number of tasks that may run at a time on each scheduler, 1 or more; None
+            for no limit. Due tasks beyond it stay pending, in the order of their due times. Not
+            for queues, which run one task at a time.
+        context: Context variables whose values travel with each task: captured when it is
+            scheduled, set in each of its attempts, and captured again for tasks that it schedules.
+            Each is a `ContextVar` that is a global of a module (or of `__main__`), or a pair of
+            functions `(capture, restore)`: `capture()` returns a value that can travel, and
+            `restore(value)` sets it, in the task's own context only. What `capture` raises is
+            raised by `schedule`; what `restore` raises is the task's failure. The rest of a task's
+            context is that of the worker's initializer; with `workers=0`, that of `schedule()`.
+        max_tasks_per_worker: The number of tasks, 1 or more, after which a worker's process is
+            recycled: it starts no more tasks, has 10 s to finish those that run, and is replaced,
+            without counting towards `max_restarts`. A manager recycles one worker at a time.
+        max_rss_per_worker: The resident memory in bytes, 1 or more, above which a worker's process
+            is recycled. It is checked once a second.
+        block_timeout: Seconds (a number over 0, or a timedelta) for which a task may block its
+            worker's loop without awaiting. After that the process is ended, which counts towards
+            `max_restarts`, and the task ends as `WorkerLost`, whatever `on_worker_loss` is. A task
+            that holds the GIL meanwhile, as some C code does, goes unnoticed. By default blocking
+            is only reported.
+        forward_logs: Whether log records of workers are handled by the logging of this process,
+            with the worker's process name in `record.processName`. Records beyond what it can
+            handle are dropped and counted (`WorkerStats.logs_dropped`). Loggers in a worker have
+            the levels that those here have when its process is started.
+        store: The file that keeps the tasks of `@durable` functions until they have ended: a path,
+            or a `SQLiteStore`. It outlives this process, and one manager uses it at a time. All
+            other tasks are kept in memory only. Not for a `LifoQueuedScheduler`.
         engine: Where the workers run, if not on this machine: an `aioscheduler.ray.RayEngine`. It
-            says how many there are, and counts as `workers` given.
-        **kwargs: For `cls`.
+            determines how many there are, as if `workers` had been given.
+        **kwargs: Passed to `cls`.
 
     Raises:
-        TypeError: A count is no int, a flag no bool, `cls` none of the three, or the initializer
-            cannot be called, or is a generator function; or `context` lists something else.
-        ValueError: A count or a choice is out of range, there are more workers than schedulers,
-            `max_running` is given for queues, or what is for worker processes with `workers=0`; or
-            `workers` is not the number that `engine` has.
-        NotShippable: The initializer, one of its arguments, or what `context` lists cannot travel.
+        TypeError: A count is no int, a flag no bool, `cls` none of the three, the initializer not
+            callable or a generator function, or an item of `context` neither variable nor pair.
+        ValueError: A count or a choice is out of range; there are more workers than schedulers;
+            `max_running` is given for queues, or an option of worker processes with `workers=0`;
+            or `workers` differs from the number of workers of `engine`.
+        NotShippable: The initializer, one of its arguments, or an item of `context` cannot travel.
     """
 
     @overload
@@ -284,14 +283,14 @@ class Manager(Generic[When]):
     # ---- life
 
     def start(self) -> None:
-        """Start the workers and return at once; what is scheduled meanwhile waits.
+        """Start the workers and return at once; tasks scheduled meanwhile wait.
 
         Raises:
-            RuntimeError: It was started before, or no event loop is running.
-            ManagerClosed: It was closed.
-            WorkerStartError: A process cannot be had: the system has no room for another, the
-                loop_initializer cannot travel, or this process may have no children. The manager
-                has failed then.
+            RuntimeError: The manager was started before, or no event loop is running.
+            ManagerClosed: The manager was closed.
+            WorkerStartError: A process cannot be started: the system has no room for another, the
+                `loop_initializer` cannot travel, or this process may have no children. The
+                manager has failed then.
         """
         if self._loop_thread.loop is not None:
             self._loop_thread.check()
@@ -305,14 +304,15 @@ class Manager(Generic[When]):
             self._stats_server.start(loop)
 
     async def ready(self) -> None:
-        """Return when every worker answers.
+        """Wait until every worker is ready.
 
         Raises:
-            WorkerStartError: One of them could not begin; the manager is closed then.
+            WorkerStartError: A worker could not start; the manager is closed then.
             StoreError: The store cannot be opened, or another host has it; the manager is closed
-                then, no worker was started, and the file is as it was.
-            ManagerClosed: It was closed, or has failed.
-            RuntimeError: It was not started, or this is another loop or thread.
+                then, no worker was started, and the file is unchanged.
+            ManagerClosed: The manager was closed or has failed.
+            RuntimeError: The manager was not started, or this is another thread or loop than its
+                own.
         """
         self._loop_thread.check_inside("await manager.ready()")
         if self._loop_thread.loop is None:
@@ -327,24 +327,24 @@ class Manager(Generic[When]):
     async def close(self, timeout: float = 10.0) -> None:
         """Stop for good, and leave no process behind. May be called again.
 
-        Pending tasks are cancelled, but for durable ones: on a manager with a store they stay in
-        its file for the next host, and their handles end as `State.KEPT`. Running ones may finish.
-        Of several calls the timeout of the first holds. When the manager's loop has ended before,
-        the workers are ended here, at once, and what had not ended is lost, or, if it is in the
-        store, as if the host had been killed.
+        Pending tasks are cancelled, except durable ones: on a manager with a store they stay in
+        its file for the next host, and their handles end as `State.KEPT`. Running tasks may
+        finish. Of several calls, the timeout of the first applies. If the manager's loop has
+        already ended, the workers are ended here, at once, and tasks that had not ended are lost;
+        those in the store are left as if the host had been killed.
 
         Args:
             timeout: Seconds, 0 or more, after which running tasks are cancelled. They have 0.4 s
-                to clean up, and are then cancelled once more; what still runs half a second after
-                the timeout is killed and ends as `WorkerLost`. Durable ones that run then stay in
-                the store, and begin again with the next host, or, with `on_loss="fail"`, are dead
-                letters.
+                to clean up, and are then cancelled once more; those that still run half a second
+                after the timeout are killed and end as `WorkerLost`. Durable ones that run then
+                stay in the store and start again with the next host, or, with `on_loss="fail"`,
+                become dead letters.
 
         Raises:
             TypeError: `timeout` is no number.
             ValueError: `timeout` is less than 0, or not finite.
-            RuntimeError: The manager's loop runs in another thread, or it was started before this
-                process was forked.
+            RuntimeError: The manager's loop runs in another thread, or the manager was started
+                before this process was forked.
         """
         if not isinstance(timeout, int | float) or isinstance(timeout, bool):
             raise TypeError(f"timeout must be seconds, not {type(timeout).__name__}")
@@ -392,23 +392,24 @@ class Manager(Generic[When]):
         replace: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Task[T]:
-        """Have a coroutine run in one of the workers.
+        """Schedule a coroutine to run in one of the workers.
 
         Args:
-            coro: A coroutine that has not started. Its function and arguments are taken from
-                it, here and now, and it is closed; the worker makes it anew. With `workers=0`
-                it runs itself, and may be another awaitable.
-            when: A datetime (a naive one is UTC, or local with `prefer_utc=False`) or a
-                timedelta from now; None is at once. Queues take none.
-            key: Tasks of the same key go to the same scheduler of the same worker. By default
-                a task goes to the worker, or queue, with the fewest that have not ended.
-            id: Unique among the tasks of this manager that have not ended. If one has it, its
-                handle is returned, and the new coroutine is closed. The id is free again when its
-                task has ended, and once it was cancelled before its start.
-            replace: The task that has the id gives it to the new one. If it waits, for its start
-                or its next attempt, it ends cancelled; what has begun goes on, without the id.
-            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`. A
-                durable function has all but `name` from `@durable`.
+            coro: A coroutine that has not started. Its function and arguments are taken from it
+                immediately, and it is closed; the worker recreates it. With `workers=0` it is run
+                itself, and may be another awaitable.
+            when: A datetime (a naive one is UTC, or local with `prefer_utc=False`), a timedelta
+                from now, or None for at once. Queues accept only None.
+            key: Tasks with the same key go to the same scheduler of the same worker. By default
+                a task goes to the worker, or queue, with the fewest tasks that have not ended.
+            id: Unique among the tasks of this manager that have not ended. If a task has it
+                already, that task's handle is returned, and the new coroutine is closed. The id
+                is free again when its task has ended, or was cancelled before its start.
+            replace: Whether the task that has the id passes it to the new one. If that task waits,
+                for its start or its next attempt, it ends cancelled; if it has begun, it goes on
+                without the id.
+            **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`. For a
+                durable function, all but `name` are set by `@durable`.
 
         Returns:
             A handle, which may be dropped.
@@ -416,17 +417,17 @@ class Manager(Generic[When]):
         Raises:
             NotShippable: The coroutine, something it needs, or a value of `context` cannot travel.
             NotDurable: On a manager with a store: the next host could not read an argument of a
-                durable function, or the function wraps one. It is a `NotShippable`.
-            StoreError: The store cannot be written for now, and too much waits for that.
+                durable function, or the function wraps a durable one. It is a `NotShippable`.
+            StoreError: The store cannot be written at present, and too much is unsaved already.
             BaseException: Whatever a `capture` of `context` raises, with a note.
-            ValueError: The time has passed, an option cannot mean anything, or `replace` is True
-                without an id.
-            TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option is of a
-                wrong type; `when` or `max_lateness` was given to a queue; or `timeout`, `retry` or
-                `max_lateness` at the call of a durable function.
+            ValueError: The time has passed, an option is invalid, or `replace` is True without an
+                id.
+            TypeError: `coro` is no coroutine, or has started; `when`, `key` or an option has the
+                wrong type; `when` or `max_lateness` was given for a queue; or `timeout`, `retry`
+                or `max_lateness` for a durable function.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
-            ManagerClosed: The manager was closed, or has failed.
-            RuntimeError: It is called in another thread than that of the loop.
+            ManagerClosed: The manager was closed or has failed.
+            RuntimeError: Called from a thread other than the manager's.
         """
         if id is None and replace is False:
             return self._router.schedule(coro, when, key, options)
@@ -444,9 +445,9 @@ class Manager(Generic[When]):
     ) -> Future[T]:
         """Schedule a coroutine from any thread, such as a plain `def` endpoint of FastAPI.
 
-        The coroutine is taken to the manager's loop as it is, and is taken apart there: what it
-        was called with must not be changed after this call. In the loop's own thread use
-        `schedule`: waiting for this future there would block the loop.
+        The coroutine is taken apart later, in the manager's loop: do not change its arguments
+        after this call. In the loop's own thread use `schedule`: waiting for this future there
+        would block the loop.
 
         Args:
             coro: As for `schedule`.
@@ -457,15 +458,15 @@ class Manager(Generic[When]):
             **options: As for `schedule`.
 
         Returns:
-            A future with the task's result or failure. What `schedule` would refuse is its
-            exception. Cancelling it cancels the task, for all who have its handle or a future of
-            it, as those have whose call gave its id.
+            A future with the task's result or failure. An error that `schedule` would raise is
+            its exception. Cancelling it cancels the task for all who have its handle or a future
+            of it, including callers that gave the same id.
 
         Raises:
-            ManagerClosed: The manager was closed, or has failed, or its loop has ended.
+            ManagerClosed: The manager was closed or has failed, or its loop has ended.
             RuntimeError: The manager was not started.
-            BaseException: What a `capture` of `context` raises in this thread and is no
-                `Exception`, such as KeyboardInterrupt.
+            BaseException: A `capture` of `context` raised it in this thread, and it is no
+                `Exception`: a KeyboardInterrupt, for example.
         """
         schedule: Callable[..., Task[T]] = partial(
             self._router.schedule, when=when, key=key, options=options
@@ -535,36 +536,36 @@ class Manager(Generic[When]):
         return_exceptions: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
-        """Have `func(item)` called in the workers for each item.
+        """Schedule `func(item)` in the workers for each item.
 
-        It costs a fraction of as many calls of `schedule`. For a long stream, map slices of it
+        This costs a fraction of as many calls of `schedule`. For a long stream, map slices of it
         and `await flush()` between them.
 
-        If an item is refused, what was sent of this call is cancelled, and the error names the
-        item's index.
+        If an item is refused, the tasks already scheduled by this call are cancelled, and the
+        error names the item's index.
 
         Args:
             func: A plain or async function, or any other callable.
             iterable: The items; consumed at once.
             when: As for `schedule`; one for all, or a sequence with one for each item.
             key: As for `schedule`; one for all.
-            return_exceptions: Whether the batch gives failures in the place of results, as
-                `asyncio.gather` does, instead of raising them; `asyncio.CancelledError`, too.
-            **options: As for `schedule`; for each.
+            return_exceptions: Whether the batch returns failures, `asyncio.CancelledError`
+                included, among the results instead of raising them, as `asyncio.gather` does.
+            **options: As for `schedule`; they apply to each task.
 
         Returns:
-            The handle on all of them, which may be dropped.
+            A handle on all the tasks, which may be dropped.
 
         Raises:
             NotShippable: `func`, an item, something they need, or a value of `context` cannot
                 travel.
             BaseException: As for `schedule`.
-            ValueError: A time has passed, or `when` has another length than the items.
-            TypeError: As for `schedule`; `func` cannot be called, or `return_exceptions` is no
+            ValueError: A time has passed, or `when` and the items differ in length.
+            TypeError: As for `schedule`; or `func` is not callable, or `return_exceptions` is no
                 bool.
             TaskLimitReached: `max_tasks` tasks are waiting, in all or on the scheduler.
-            ManagerClosed: The manager was closed, or has failed.
-            RuntimeError: It is called in another thread than that of the loop.
+            ManagerClosed: The manager was closed or has failed.
+            RuntimeError: Called from a thread other than the manager's.
         """
         items = _iterate("map", func, iterable)
         calls = zip(items, strict=True)
@@ -624,7 +625,7 @@ class Manager(Generic[When]):
         return_exceptions: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Batch[Any]:
-        """Have `func(*args)` called in the workers for each `args` of the iterable; see `map`."""
+        """Schedule `func(*args)` in the workers for each `args` of the iterable; see `map`."""
         items = _iterate("starmap", func, iterable)
         calls = map(_arguments, itertools.count(), items)
         return submit(self._router, func, calls, when, key, options, return_exceptions, "starmap")
@@ -633,10 +634,10 @@ class Manager(Generic[When]):
         """Return the handle of a task that has not ended.
 
         Raises:
-            UnknownTask: It has ended, or the reference is damaged, another manager's, or leads
-                nowhere any more.
+            UnknownTask: The task has ended, or the reference is damaged, another manager's, or no
+                longer valid.
             TypeError: `ref` is no reference.
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called from a thread other than the manager's.
         """
         self._loop_thread.check()
         link, scheduler, number = self._router.locate(ref)
@@ -646,15 +647,16 @@ class Manager(Generic[When]):
         return task
 
     def cancel(self, task: Task[Any] | TaskRef) -> bool:
-        """Ask for a task's cancellation; False if it is known to have ended.
+        """Request a task's cancellation; return False if it is known to have ended.
 
         A pending task never starts; inside a running one `CancelledError` is raised. The handle
-        ends when the worker has confirmed it. Another manager's task is left alone: False.
+        ends when the worker has confirmed the cancellation. Another manager's task is left alone,
+        and False returned.
 
         Raises:
-            UnknownTask: A reference is damaged, another manager's, or leads nowhere any more.
-            TypeError: It is neither a handle nor a reference.
-            RuntimeError: It is called in another thread than that of the loop.
+            UnknownTask: The reference is damaged, another manager's, or no longer valid.
+            TypeError: `task` is neither a handle nor a reference.
+            RuntimeError: Called from a thread other than the manager's.
         """
         self._loop_thread.check("manager.cancel, task")
         if isinstance(task, TaskRef):
@@ -663,24 +665,25 @@ class Manager(Generic[When]):
         return _is_own(self._router, "cancel", task) and task.cancel()
 
     def reschedule(self, task: Task[Any] | TaskRef, when: datetime | timedelta | None) -> bool:
-        """Ask that a task that waits start at another time, in the order of the new time.
+        """Request another due time for a pending task; it is ordered by the new one.
 
-        It is a request, as a cancellation is: a start that is on its way already wins. What was
-        asked to be cancelled stays so.
+        Like a cancellation this is a request: a start that is already on its way wins. A requested
+        cancellation stays in force.
 
         Args:
-            task: A handle or a reference. Another manager's task is left alone: False.
+            task: A handle or a reference. Another manager's task is left alone, and False
+                returned.
             when: As for `schedule`.
 
         Returns:
-            False if it is known to have begun, to have ended, or that it is to end.
+            False if the task is known to have begun, to have ended, or to be about to end.
 
         Raises:
             ValueError: The time has passed.
-            TypeError: `when` is no time, this manager is of queues, or `task` is neither a handle
-                nor a reference.
-            UnknownTask: A reference is damaged, another manager's, or leads nowhere any more.
-            RuntimeError: It is called in another thread than that of the loop.
+            TypeError: `when` is no time, this is a manager of queues, or `task` is neither a
+                handle nor a reference.
+            UnknownTask: The reference is damaged, another manager's, or no longer valid.
+            RuntimeError: Called from a thread other than the manager's.
         """
         self._loop_thread.check("manager.reschedule, task, when")
         if isinstance(task, TaskRef):
@@ -690,17 +693,17 @@ class Manager(Generic[When]):
         return _is_own(self._router, "reschedule", task) and task.reschedule(when)
 
     async def find(self, id: str) -> Task[Any] | None:  # noqa: A002
-        """Return the handle of the task that has an id; None if no task has it.
+        """Return the handle of the task with this id; None if no task has it.
 
         Raises:
             TypeError: The id is no str.
-            StoreError: The store cannot be read where that task may be, or was closed meanwhile.
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            StoreError: The store, where the task may be, cannot be read or was closed meanwhile.
+            RuntimeError: Awaited in another thread or loop than the manager's.
         """
         self._loop_thread.check_inside("await manager.find(id)")
         if not isinstance(id, str):
             raise TypeError(f"an id is a str, not {type(id).__name__}")
-        return await self._router.find(str.__str__(id))  # what a class made of it may raise
+        return await self._router.find(str.__str__(id))  # a subclass's own methods may raise
 
     def tasks(
         self,
@@ -712,22 +715,22 @@ class Manager(Generic[When]):
     ) -> AsyncIterator[TaskInfo]:
         """List the tasks that have not ended: `async for info in manager.tasks(): ...`.
 
-        What is there from the beginning to the end of it is given exactly once; what comes, goes
-        or changes its state meanwhile, at most once. There is no order. The loop turns in between,
-        so that a million tasks do not hold it up. What of a store is on a damaged page is left out,
-        and the log says so.
+        A task that exists throughout the iteration is listed exactly once; one that comes, goes or
+        changes its state meanwhile, at most once. The order is undefined. The loop runs in
+        between, so that a million tasks do not block it. Tasks on a damaged page of a store are
+        left out, with a log message.
 
         Args:
-            name: Only those of exactly this name.
-            id_prefix: Only those with an id that begins so.
-            state: Only those in this state, PENDING or RUNNING: others have ended.
-            limit: So many at most.
+            name: Only tasks with exactly this name.
+            id_prefix: Only tasks whose id starts with this.
+            state: Only tasks in this state, PENDING or RUNNING: all others have ended.
+            limit: The maximum number of tasks, 0 or more.
 
         Raises:
-            TypeError: An argument is of a wrong type.
+            TypeError: An argument has the wrong type.
             ValueError: The limit is less than 0.
             StoreError: The store cannot be read; raised by the iteration.
-            RuntimeError: It is called in another thread or loop than that of the manager.
+            RuntimeError: Called from a thread or loop other than the manager's.
         """
         self._loop_thread.check_inside("async for info in manager.tasks()")
         wanted = read_wanted(name, id_prefix, state, limit)
@@ -735,7 +738,7 @@ class Manager(Generic[When]):
         shelf = keeper.shelf if keeper is not None and keeper.is_open else None
         return list_tasks(self._router.links, wanted, limit, shelf)
 
-    # ---- what repeats
+    # ---- repeats
 
     def repeat(
         self,
@@ -751,63 +754,65 @@ class Manager(Generic[When]):
         times: int | None = None,
         **options: Unpack[TaskOptions],
     ) -> Repeat:
-        """Run a coroutine at all times of a rule, until it is cancelled.
+        """Run a coroutine at all times of a rule, until the repeat is cancelled.
 
-        It is taken apart once, and each run is a task of its own, with the same arguments. Inside,
-        `current_due()` is the time of the rule, the *nominal* time. A repeat is no task: `len` and
-        `join()` know of its runs alone, from the time at which each is due, and `max_tasks` refuses
-        none of them. Of a durable function, on a manager with a store, a repeat is in the file and
-        outlives the host; any other one is in memory. Call it at each start of the program.
+        The coroutine is taken apart once, and each run is a task of its own, with the same
+        arguments. Inside, `current_due()` is the time of the rule, the *nominal* time. A repeat is
+        no task: `len` and `join()` count only its runs, each from its due time on, and `max_tasks`
+        refuses none of them. With a durable function, on a manager with a store, a repeat is in
+        the file and outlives the host; any other is in memory. Call this at each start of the
+        program.
 
         Args:
-            coro: As for `schedule`; with `workers=0`, too, a coroutine of an async def function.
+            coro: As for `schedule`; even with `workers=0`, a coroutine of an async def function.
             rule: `Every`, `Cron`, or an object with `next(after: datetime) -> datetime | None` and
-                a `str()` by which it is recognised. If it raises, or gives no later time, the
-                repeat is paused, and its `reason` says why. A store keeps an `Every`, and a `Cron`
-                in a zone that has a name; with any other rule a repeat goes on at the next start
-                when this is called again.
-            id: Of the repeat; tasks have other ids. If one has it, what it does and its rule are
-                replaced, and its handle is given. With an unchanged rule (by its text) its next
-                time is kept, passed or not; with another it counts from now on.
+                a `str()` that identifies it. If it raises, or returns no later time, the repeat is
+                paused, with the `reason` in its handle. A store keeps an `Every`, and a `Cron` in
+                a named time zone; with any other rule a repeat resumes at the next start when this
+                is called again.
+            id: The id of the repeat; ids of tasks are separate. If a repeat has it already, its
+                coroutine and rule are replaced, and its handle is returned. With an unchanged rule
+                (by its text) its next time is kept, passed or not; with another, it counts from
+                now.
             key: As for `schedule`.
-            missed: What becomes of nominal times that passed, by more than 10 s and `jitter`, while
-                no host ran, the machine slept or its clock was set forward: "once" is one run for
-                the latest of them, "all" one for each, one after another, "skip" none. A manager
-                that is busy is late, and misses nothing.
-            overlap: What becomes of a nominal time at which the run before has not ended, its
-                further attempts included: "skip" leaves it out, "queue" has it wait for its turn,
+            missed: How to treat nominal times that passed, by more than 10 s and `jitter`, while
+                no host ran, the machine slept or its clock was set forward: "once" runs once for
+                the latest of them, "all" once for each, one after another, "skip" not at all. A
+                manager that is merely busy is late, and misses nothing.
+            overlap: How to treat a nominal time at which the previous run has not ended, its
+                further attempts included: "skip" omits it, "queue" makes it wait for its turn,
                 "allow" runs it at the same time.
-            jitter: Seconds, 0 or more, or a timedelta: each run is due up to so much later, by a
-                hash of id and time: the same at each start.
+            jitter: Seconds, 0 or more, or a timedelta: each run is due later by up to this much,
+                by a hash of id and time that is the same at each start.
             until: The last possible nominal time, an aware datetime.
-            times: How many runs it has, 1 or more.
-            **options: As for `schedule`. `max_lateness` counts from when a run was due, also for
-                one that was missed: it is the limit of what `missed` makes up for.
+            times: The number of runs, 1 or more.
+            **options: As for `schedule`. `max_lateness` counts from the due time of a run, even of
+                a missed one: it limits what `missed` makes up for.
 
         Returns:
             A handle, which may be dropped.
 
         Raises:
-            ValueError: Something is out of range, or an option cannot mean anything.
-            TypeError: Something is of a wrong type, or this is a manager of queues.
-            NotShippable: As `schedule`.
-            NotDurable: As `schedule`.
-            StoreError: As `schedule`.
-            BaseException: As `schedule`.
-            ManagerClosed: The manager was closed, or has failed.
-            RuntimeError: It is called in another thread than that of the loop.
+            ValueError: An argument is out of range, or an option is invalid.
+            TypeError: An argument has the wrong type, or this is a manager of queues.
+            NotShippable: As for `schedule`.
+            NotDurable: As for `schedule`.
+            StoreError: As for `schedule`.
+            BaseException: As for `schedule`.
+            ManagerClosed: The manager was closed or has failed.
+            RuntimeError: Called from a thread other than the manager's.
         """
         return self._fleet.repeats.repeat(
             *(coro, rule, id, key, missed, overlap, jitter, until, times, options)
         )
 
     def repeats(self) -> list[Repeat]:
-        """List what repeats, in the order in which it was begun, what has no next time included.
+        """Return all repeats in the order of their creation, those with no next time included.
 
-        What is in a store is known once `ready()` has returned.
+        The repeats in a store are known once `ready()` has returned.
 
         Raises:
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called from a thread other than the manager's.
         """
         self._loop_thread.check("manager.repeats")
         return list(self._fleet.repeats)
@@ -815,14 +820,14 @@ class Manager(Generic[When]):
     # ---- durable tasks
 
     async def sync(self) -> None:
-        """Return when everything that was scheduled so far, and is durable, is on disk.
+        """Wait until all durable tasks scheduled so far are on disk.
 
-        What has ended by then is struck. Many calls at a time cost as much as one.
+        Tasks that have ended are deleted from it. Many concurrent calls cost as much as one.
 
         Raises:
-            StoreError: It never will be.
+            StoreError: Some of them can never be written.
             TypeError: The manager has no store.
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            RuntimeError: Awaited in another thread or loop than the manager's.
         """
         keeper = _keeper_of(self._router, "await manager.sync()")
         await self._fleet.repeats.ready()
@@ -833,17 +838,17 @@ class Manager(Generic[When]):
     ) -> AsyncIterator[DeadLetter]:
         """List the durable tasks that cannot go on: `async for letter in manager.dead_letters():`.
 
-        What is on a damaged page is left out, and the log says so.
+        Letters on a damaged page are left out, with a log message.
 
         Args:
-            reason: Only those of one reason; see `DeadLetter`.
-            limit: So many at most.
+            reason: Only letters with this reason; see `DeadLetter`.
+            limit: The maximum number of letters, 0 or more.
 
         Raises:
-            TypeError: An argument is of a wrong type, or the manager has no store.
+            TypeError: An argument has the wrong type, or the manager has no store.
             ValueError: There is no such reason, or the limit is less than 0.
             StoreError: The store cannot be read; raised by the iteration.
-            RuntimeError: It is called in another thread or loop than that of the manager.
+            RuntimeError: Called from a thread or loop other than the manager's.
         """
         keeper = _keeper_of(self._router, "async for letter in manager.dead_letters()")
         return list_letters(keeper, read_reason(reason), read_limit(limit))
@@ -851,20 +856,23 @@ class Manager(Generic[When]):
     async def requeue(
         self, letter_or_row: DeadLetter | int, when: datetime | timedelta | None = None
     ) -> Task[Any]:
-        """Schedule the task of a dead letter anew, with its arguments, key and id, as attempt 1.
+        """Schedule the task of a dead letter again, with its arguments, key and id, as attempt 1.
 
         Args:
-            letter_or_row: Which.
+            letter_or_row: The letter, or its number in the store.
             when: As for `schedule`.
 
+        Returns:
+            A handle on the task, which may be dropped.
+
         Raises:
-            ValueError: Another task has its id now, or the time has passed.
-            UnknownTask: There is no such dead letter any more.
-            TypeError: An argument is of a wrong type, or the manager has no store.
-            TaskLimitReached: As `schedule`.
+            ValueError: Another task has the letter's id now, or the time has passed.
+            UnknownTask: The dead letter no longer exists.
+            TypeError: An argument has the wrong type, or the manager has no store.
+            TaskLimitReached: As for `schedule`.
             StoreError: The store cannot be read.
-            ManagerClosed: The manager was closed, or has failed.
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            ManagerClosed: The manager was closed or has failed.
+            RuntimeError: Awaited in another thread or loop than the manager's.
         """
         keeper = _keeper_of(self._router, "await manager.requeue(letter)")
         letter = await find_letter(keeper, letter_or_row)
@@ -879,22 +887,23 @@ class Manager(Generic[When]):
         reason: str | None = None,
         before: datetime | None = None,
     ) -> int:
-        """Drop dead letters for good: without arguments all of them.
+        """Delete dead letters for good; without arguments, all of them.
 
         Args:
-            letter_or_row: Which one; None: all that the other arguments mean.
-            reason: Only those of one reason.
-            before: Only those that became dead letters before this time, an aware datetime.
+            letter_or_row: A letter, or its number in the store; None for all that match the other
+                arguments.
+            reason: Only letters with this reason.
+            before: Only tasks that became dead letters before this time, an aware datetime.
 
         Returns:
-            How many; they are gone from the disk, too.
+            The number of letters deleted; they are gone from the disk by then.
 
         Raises:
-            UnknownTask: There is no such dead letter any more.
-            TypeError: An argument is of a wrong type, or the manager has no store.
+            UnknownTask: The dead letter no longer exists.
+            TypeError: An argument has the wrong type, or the manager has no store.
             ValueError: There is no such reason.
             StoreError: The store cannot be read or written.
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            RuntimeError: Awaited in another thread or loop than the manager's.
         """
         keeper = _keeper_of(self._router, "await manager.discard(letter)")
         return await discard_letters(
@@ -902,30 +911,30 @@ class Manager(Generic[When]):
         )
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy the store to a new file, as it is now, while tasks run.
+        """Copy the store, as it is now, to a new file while tasks run.
 
-        Nothing else is written meanwhile, which takes a second or two for 250 MB on a quick disk:
-        tasks go on, but `stored()` waits, as do tasks with an id or of `on_loss="fail"` before they
-        begin, and `close()`. If the host is killed meanwhile, what has begun in that time is not
-        among those of which the next host suspects that they have done it.
+        Nothing else is written meanwhile, for a second or two per 250 MB on a fast disk: tasks go
+        on, but `stored()` and `close()` wait, as do tasks with an id or `on_loss="fail"` before
+        they begin. If the host is killed meanwhile, tasks that have begun in that time are not
+        among those that the next host suspects of having caused it.
 
         Args:
-            path: Of the copy; nothing may be there.
+            path: The path of the copy; no file may exist there.
 
         Raises:
-            StoreError: It cannot be written, or something is there.
+            StoreError: The copy cannot be written, or the path exists.
             TypeError: The manager has no store.
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            RuntimeError: Awaited in another thread or loop than the manager's.
         """
         keeper = _keeper_of(self._router, "await manager.backup(path)")
         await self._fleet.repeats.ready()
         await keeper.backup(os.fspath(path))
 
     async def flush(self) -> None:
-        """Return when little enough waits to be sent to the workers: call it in long loops.
+        """Wait until the backlog of tasks to send and to save is short; await this in long loops.
 
         Raises:
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            RuntimeError: Awaited in another thread or loop than the manager's.
         """
         self._loop_thread.check_inside("await manager.flush()")
         await asyncio.sleep(0)
@@ -935,14 +944,14 @@ class Manager(Generic[When]):
             await self._router.keeper.commits.settle()
 
     async def join(self) -> None:
-        """Return when every accepted task has ended, those scheduled by tasks included.
+        """Wait until every accepted task has ended, those scheduled by tasks included.
 
-        Not counted are tasks in the store whose function was defined in a script, and is not
-        defined in this program yet: it may still be, in the first minute.
+        Tasks in the store whose function belongs to a script, and is not defined in this program
+        yet, are not counted: it may still be, in the first minute.
 
         Raises:
-            RuntimeError: Nobody has started the manager within a second; or it is awaited in
-                another thread or loop than that of the manager.
+            RuntimeError: The manager was not started within a second, or this is awaited in
+                another thread or loop than the manager's.
         """
         self._loop_thread.check_inside("await manager.join()")
         await self._router.join()
@@ -950,13 +959,13 @@ class Manager(Generic[When]):
     def stats(self) -> ManagerStats:
         """Return counts, lateness, CPU and memory of the workers and of this process.
 
-        It may be called from any thread, thousands of times a second: counts are those of now,
-        what workers push of lateness is up to a second old, and psutil's figures 0.25 s.
+        May be called from any thread, thousands of times a second. Counts are current; the
+        lateness that workers push is up to a second old, and psutil's figures up to 0.25 s.
         """
         return self._stats_collector.stats()
 
     def __len__(self) -> int:
-        """How many tasks wait to start; see `join` for what in a store is not counted."""
+        """Return the number of tasks that wait to start, counted as in `join`."""
         return self._router.placement.all_waiting
 
     def __bool__(self) -> bool:
@@ -973,7 +982,7 @@ class Manager(Generic[When]):
         return f"<Manager {self._name} {state}, {len(self)} tasks waiting>"
 
     def __reduce__(self) -> NoReturn:
-        # The catalog of its own tasks replaces it by its proxy before this is asked.
+        # For its own tasks, the catalog replaces a manager with its proxy before pickling it.
         raise NotShippable("a manager travels only to its own tasks, where it is their proxy")
 
     # ---- inside
@@ -993,11 +1002,11 @@ def _is_own(router: Router, call: str, task: object) -> TypeGuard[Task[Any]]:
 
 
 def _keeper_of(router: Router, call: str) -> Keeper:
-    """Return what has the store.
+    """Return the keeper of the manager's store.
 
     Raises:
-        TypeError: There is none.
-        RuntimeError: It was not started, or this is another thread or loop.
+        TypeError: The manager has no store.
+        RuntimeError: The manager was not started, or this is another thread or loop.
     """
     router.loop_thread.check_inside(call)
     if router.keeper is None:
@@ -1011,7 +1020,7 @@ def _iterate(call: str, func: object, iterable: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(iterable)
     except TypeError as error:
-        close_unstarted(func)  # a coroutine in its place
+        close_unstarted(func)  # possibly a coroutine, given instead of a function
         raise TypeError(
             f"{call}() takes a function and an iterable of items, such as a list; {error}"
         ) from error
@@ -1029,10 +1038,10 @@ def _arguments(index: int, args: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _make_seams(settings: Settings, manager: str) -> Seams:
-    """Return what workers are made by: on this machine, or where the engine has them."""
+    """Return the seams that make workers on this machine, or where the engine runs them."""
     if settings.engine is None:
         return Seams()
-    from ._outpost.outposts import Outposts  # who has no engine need not pay for it
+    from ._outpost.outposts import Outposts  # imported only if there is an engine
 
     may_run_again = settings.rerun or settings.store is not None
     outposts = Outposts(cast("OutpostEngine", settings.engine), manager, may_run_again)

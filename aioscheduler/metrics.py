@@ -1,17 +1,17 @@
-"""What `Manager.stats()` gives, for Prometheus. Needs the extra: `aioscheduler[metrics]`.
+"""Prometheus metrics from `Manager.stats()`. Needs the extra `aioscheduler[metrics]`.
 
     Manager.stats() ◄── collect() ◄── registry ◄── GET /metrics ◄── Prometheus
 
-Nothing is counted here, and nothing runs between two scrapes. Rules of the names, which follow
+Nothing is counted here, and nothing runs between two scrapes. The rules for names follow
 https://prometheus.io/docs/practices/naming:
 
 1. Base units, and the unit is the last word before `_total`.
-2. A sum over the labels of a name means something. So the host has names of its own and is no
-   `worker="host"`: with `workers=0` it is the process of worker 0 too, and would be summed twice.
-3. Totals over workers are not exported: `sum()` is Prometheus's part.
-4. Quantiles are not either: those of workers cannot be summed, a histogram's buckets can.
+2. A sum over the labels of a name is meaningful. So the host has its own names instead of
+   `worker="host"`: with `workers=0` it is also the process of worker 0, and would be summed twice.
+3. Totals over workers are not exported: `sum()` in Prometheus computes them.
+4. Neither are quantiles: those of workers cannot be summed, the buckets of a histogram can.
 5. What changes while a worker goes on counting is no label of its counts: the machine that it is
-   on has a metric of its own, to be joined with the others.
+   on has its own metric, to be joined with the others.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ except ImportError as _error:
 
 
 class Observed(Protocol):
-    """A `Manager`, or what has its stats."""
+    """A `Manager`, or another object with its `stats`."""
 
     def stats(self) -> ManagerStats: ...
 
 
 class ManagerCollector(Collector):
-    """Exports a manager, or several, to a `prometheus_client` registry.
+    """Exports one or more managers to a `prometheus_client` registry.
 
         REGISTRY.register(ManagerCollector(manager))
         REGISTRY.register(ManagerCollector({"reminders": first, "sessions": second}))
 
-    Several managers need one collector, as a page may have each name only once; a registry
+    Use one collector for several managers: a page may have each name only once, so a registry
     refuses a second collector. It may be scraped from any thread, before `start()` and after
     `close()`. The manager is kept alive until `registry.unregister(collector)`.
 
     Args:
-        manager: A manager, or managers by name: then each sample has its name as the label
-            `manager`. A single one has its own, if it was given one (`Manager(name=)`); the id of
-            one that was not, which is another in each run, would make more series each time.
+        manager: A manager, or managers by name: then each sample has the name as its label
+            `manager`. A single manager has the label only if it was given a name
+            (`Manager(name=)`): its id changes with each run and would add series each time.
 
     Raises:
-        TypeError: It is neither, or a name is no str.
+        TypeError: `manager` is neither, or a name is no str.
     """
 
     def __init__(self, manager: Observed | Mapping[str, Observed]) -> None:
@@ -82,20 +82,20 @@ class ManagerCollector(Collector):
                 )
 
     def describe(self) -> Iterable[Metric]:
-        """Return the names without samples, so that registering asks no manager."""
+        """Return the names without samples, so that registering calls no manager."""
         return _Page(()).families()
 
     def collect(self) -> Iterable[Metric]:
-        """Return the state of now."""
+        """Return the current samples."""
         if isinstance(self._manager, dict):
-            told = [((name,), manager.stats()) for name, manager in self._manager.items()]
+            samples = [((name,), manager.stats()) for name, manager in self._manager.items()]
             page = _Page(("manager",))
         else:
             stats = self._manager.stats()
             named = stats.name != stats.manager
-            told = [((stats.name,), stats)]
+            samples = [((stats.name,), stats)]
             page = _Page(("manager",) if named else ())
-        for labels, stats in told:
+        for labels, stats in samples:
             page.add(labels[: len(page.labels)], stats)
         return page.families()
 
@@ -104,7 +104,7 @@ class _Page:
     """The metrics of one scrape.
 
     Args:
-        labels: The names of the labels that all samples have.
+        labels: The names of the labels of all samples.
     """
 
     def __init__(self, labels: tuple[str, ...]) -> None:
@@ -128,7 +128,7 @@ class _Page:
         )
         self.lag = GaugeMetricFamily(
             "aioscheduler_loop_lag_seconds",
-            "The most that the worker's event loop was late, over the last minute.",
+            "Greatest lateness of the worker's event loop over the last minute.",
             labels=worker,
             unit="seconds",
         )
@@ -139,7 +139,7 @@ class _Page:
         )
         self.node = GaugeMetricFamily(
             "aioscheduler_worker_node",
-            "1, with the machine that the worker's process is on, if that is not the host's.",
+            "1, with the machine that the worker's process runs on, if it is not the host's.",
             labels=(*worker, "node"),
         )
         self.cpu = GaugeMetricFamily(
@@ -156,7 +156,7 @@ class _Page:
         )
         self.host_lag = GaugeMetricFamily(
             "aioscheduler_host_loop_lag_seconds",
-            "The most that the manager's event loop was late, over the last minute.",
+            "Greatest lateness of the manager's event loop over the last minute.",
             labels=labels,
             unit="seconds",
         )
@@ -181,7 +181,7 @@ class _Page:
         }
 
     def families(self) -> list[Metric]:
-        """Return all of it, in the order above."""
+        """Return all metrics, in the order above."""
         _, tasks, counts, *others, figures = vars(self).values()
         return [tasks, *counts.values(), *others, *figures.values()]
 
@@ -196,14 +196,14 @@ class _Page:
             self._add_worker((*labels, str(worker.worker)), worker)
 
     def _add_worker(self, labels: tuple[str, ...], stats: WorkerStats) -> None:
-        # States and outcomes that are not, are 0: a series that comes and goes cannot be summed.
+        # States and outcomes that do not apply are 0: a series that comes and goes has no sum.
         for outcome in OUTCOMES:
             self.tasks.add_metric((*labels, outcome), getattr(stats, outcome))
         for state in WorkerState:
             self.state.add_metric((*labels, state.value), stats.state == state)
         for name, family in self.counts.items():
             family.add_metric(labels, getattr(stats, name))
-        # "Less late than" is taken for Prometheus's "at most": a nanosecond between them.
+        # "Less late than" stands for Prometheus's "at most": they differ by one nanosecond.
         buckets = [(_le(bound), count) for bound, count in stats.lateness_buckets]
         self.lateness.add_metric(labels, buckets, stats.lateness_sum)
         self.lag.add_metric(labels, stats.loop_lag)

@@ -1,4 +1,4 @@
-"""Tasks that the file has already: admitted at the start of a host, and put back from letters."""
+"""Tasks that are in the file already: admitted when a host starts, and requeued dead letters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Admission:
 
     Args:
         router: Places them.
-        keeper: Has the file.
+        keeper: Keeps the file.
         admitted: Called with the id of each task that is admitted and has one.
     """
 
@@ -37,7 +37,7 @@ class Admission:
 
     @property
     def links(self) -> Sequence[Link]:
-        """They, by worker."""
+        """The links, by worker."""
         return self._router.links
 
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
@@ -48,7 +48,7 @@ class Admission:
         return link, scheduler
 
     def find(self, id_: str, before: int) -> Address | None:
-        """Return the task at a link that has an id, if its row is before one."""
+        """Return the task at a link that has an id, if its row is below `before`."""
         known = self._router.ids.find(id_)
         if known is None:
             return None
@@ -60,28 +60,28 @@ class Admission:
         self._router.dispossess(address)
 
     def lead(self, alias: int, address: Address) -> None:
-        """Have an alias lead to a task at a link."""
+        """Make an alias lead to a task at a link."""
         self._router.ids.lead(alias, address)
 
     async def flush(self) -> None:
-        """Return when links have room."""
+        """Wait until the links have room."""
         await asyncio.sleep(0)
         for link in self._router.links:
             await link.flush()
 
     def count_shelved(self, change: int) -> None:
-        """So many more tasks are only in the file; less than 0: so many fewer."""
+        """Change the count of tasks that are only in the file."""
         self._router.placement.count_shelved(change)
 
     @property
     def is_over(self) -> bool:
-        """Whether no task is to begin any more."""
+        """Whether no more tasks may begin."""
         return self._router.closed is not None
 
     def admit(
         self, due: int, key: str | bytes | int | None, id_: str | None, call: Any
     ) -> tuple[int, int]:
-        """Accept a task that is in the file already; return its worker and its number there."""
+        """Admit a task of the file; return its worker and its number there."""
         place = self._router.placement.choose_freely(key)
         worker, scheduler = (
             self._router.placement.worker_of[place],
@@ -96,15 +96,15 @@ class Admission:
     def admit_many(
         self, dues: Sequence[int], function: Any, calls: Sequence[Any], record: Any
     ) -> list[Share]:
-        """Accept tasks of one function that are in the file already, in their order.
+        """Admit tasks of one function that are in the file, in order.
 
-        What is due next is dealt out to all schedulers; the order is kept at each.
+        They are dealt out to all schedulers in turn, so that each runs its own in order.
 
         Args:
-            dues: Of each, in nanoseconds since the epoch.
-            function: As `make_many` returns it, and so are the next two.
-            calls: As there.
-            record: As there.
+            dues: The due time of each, in nanoseconds since the epoch.
+            function: As returned by `make_many`, like the next two.
+            calls: One for each task.
+            record: One for all.
         """
         placement = self._router.placement
         many = min(len(placement.worker_of), len(dues))
@@ -126,21 +126,21 @@ class Admission:
         return shares
 
     def leave_out(self, early: Early) -> Task[Any] | None:
-        """Take a task from its link that is none; return its handle, if somebody has it."""
+        """Remove an early task that duplicates one of the file; return its handle, if held."""
         worker, number = early.worker, early.number
         self._keeper.keepings[worker].leave_out(number)
         link, scheduler = self.locate(worker, number)
         task = link.detach(scheduler, number)
-        link.cancel(scheduler, number)  # though it was announced
+        link.cancel(scheduler, number)  # even if it was announced
         self._router.ids.release(worker, number)
         return task
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
-        """Have a task that was scheduled under the id of one in the file be that one."""
+        """Replace a task that was scheduled under the id of one in the file by that one."""
         address = self._router.ids.find(id_)
         assert address is not None  # of the new one: it has the id
         task = self._router.links[worker].detach(*address[1:])
-        self._router.links[worker].cancel(*address[1:])  # though it was announced
+        self._router.links[worker].cancel(*address[1:])  # even if it was announced
         is_held = admit()
         known = self._router.ids.find(id_)
         if task is None or known is None:
@@ -156,12 +156,12 @@ class Admission:
     def requeue(
         self, letter: Letter, when: datetime | timedelta | None, holder: Task[Any] | None
     ) -> Task[Any]:
-        """Schedule the task of a dead letter anew; see `Manager.requeue`.
+        """Schedule the task of a dead letter again; see `Manager.requeue`.
 
         Args:
-            letter: As there.
-            when: As there.
-            holder: Who has its id in the file, or had it when that answered.
+            letter: The dead letter.
+            when: As for `Manager.requeue`.
+            holder: The task that has its id in the file, or had it when the file answered.
         """
         due = self._router.due(when)
         self._keeper.commits.check_room()
@@ -172,8 +172,8 @@ class Admission:
                 f"another task has the id {draft.id!r} now; cancel that one, or discard the letter"
             )
         place = self._router.placement.choose(draft.key)
-        self._keeper.free(draft.id)  # which is written before
-        with self._keeper.group.whole():  # neither without the other, however it is written
+        self._keeper.free(draft.id)  # written first
+        with self._keeper.group.whole():  # both or neither, even if written one by one
             task = self._router.schedule_as(draft.id, None, place, due, due, None, draft, sure=True)
             self._keeper.letters.drop(letter.row, task._kept.row)
         return task

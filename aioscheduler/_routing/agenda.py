@@ -1,13 +1,13 @@
-"""When repeats are looked at: by the minute, and one alarm for all of them.
+"""When repeats are looked at: grouped by minute, with one alarm for all of them.
 
     set(repeat, wake) ─┬─► far: a dict for each minute ──(its minute is next)──┐ some at a turn
                        └─► near: one heap ◄────────────────────────────────────┘
                                └─► alarm ─► ring ─► look, for each whose time has come
                                                      └─► the rest in another turn of the loop
 
-What is far off takes no more than its place in the dict of its minute; in the heap it takes twice
-as much. It also knows since when somebody has looked whenever it was time: a clock that was set, or
-a machine that has slept, has passed over times at which nobody did.
+A repeat that is far off takes only its entry in the dict of its minute; in the heap it takes twice
+as much. The agenda also knows since when every look has come on time: a clock that was set, or a
+machine that slept, has skipped times at which nobody looked.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from .._scheduling.clock import SECOND
 from ..repeat import Repeat
 
 MOST_AT_ONCE = 32
-"""Looks, and runs that come of them, in one turn of the loop: a few milliseconds."""
+"""Looks, and the runs they start, in one turn of the loop: a few milliseconds."""
 
 MOST_OPENED = 1024
-"""Repeats that come near in one turn of the loop: a millisecond."""
+"""Repeats moved from far to near in one turn of the loop: a millisecond."""
 
 MOST_SHOWN = 1000
-"""Of those of one minute that are far off, so many are asked which of them comes next."""
+"""Repeats of a far-off minute that are compared to find those that come next."""
 
 _MINUTE = 36  # 2 ** 36 ns are 69 s
-_PRUNE_AT = 64  # entries that are of no use any more
+_PRUNE_AT = 64  # stale entries
 
 
 class Agenda:
-    """Knows when repeats are to be looked at.
+    """The times at which repeats are looked at.
 
     Args:
         clock: Return the present in nanoseconds since the epoch.
-        look: Look at one, given the present; return how many looks more that was worth, of which
-            a run is one. Must not raise.
-        context: In which that is done.
+        look: Look at a repeat, given the present; return its further cost in looks, a run counting
+            as one. Must not raise.
+        context: The context in which repeats are looked at.
 
     Attributes:
-        watched: Since when somebody looks whenever it is time.
+        watched: Since when every look has come on time, in nanoseconds since the epoch.
     """
 
     def __init__(
@@ -57,30 +57,30 @@ class Agenda:
         self._look = look
         self._context = context
         self._far: dict[int, dict[Repeat, None]] = {}
-        self._minutes: list[int] = []  # a heap of the keys of that, and of some that it had
-        self._opened = -1  # up to this minute all are near
-        self._opening: Iterator[Repeat] = iter(())  # those that come near
+        self._minutes: list[int] = []  # a heap of its keys, stale ones included
+        self._opened = -1  # all up to this minute are near
+        self._opening: Iterator[Repeat] = iter(())  # those being moved to near
         self._near: list[tuple[int, int, Repeat]] = []
-        self._numbers = count()  # so that of two entries for one time none is asked which is less
-        self._useless = 0  # entries of the heap that do not count
+        self._numbers = count()  # a tie-break: repeats cannot be compared
+        self._useless = 0  # stale entries of the heap
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: Alarm | None = None
         self._ringing = False
         self._is_over = False
-        self._offset: int | None = None  # of the clock from the loop's, which nobody sets
+        self._offset: int | None = None  # of the clock from the loop's, which cannot be set
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to look; what was missed is what passed before this, or before it is noticed."""
+        """Begin to look; times before this, or before a jump is noticed, are missed."""
         self._loop = loop
         if not self.watched:
             self.watched = self._clock()
-        if not isinstance(self._clock, ManualClock):  # whose jumps ring at each time on the way
+        if not isinstance(self._clock, ManualClock):  # it rings at each time it jumps over
             self._offset = self._clock() - int(loop.time() * SECOND)
         if self._near or self._far:
             self._arm(loop)
 
     def stop(self) -> None:
-        """Look at nothing more, for good."""
+        """Stop looking for good."""
         self._is_over = True
         self._far.clear()
         self._near.clear()
@@ -89,7 +89,7 @@ class Agenda:
             self._alarm.stop()
 
     def set(self, repeat: Repeat, wake: int | None) -> None:
-        """Have a repeat looked at at some time, and at no other; None: not by the time."""
+        """Set the one time at which a repeat is looked at; None: at no time."""
         before, repeat._wake = repeat._wake, wake
         if self._is_over:
             return
@@ -112,7 +112,7 @@ class Agenda:
             self._arm(self._loop)
 
     def _forget(self, repeat: Repeat, minute: int) -> None:
-        """Take a repeat from where it is; in the heap it stays for a while, and is of no use."""
+        """Remove a repeat; in the heap its entry stays for a while, stale."""
         if minute > self._opened:
             there = self._far[minute]
             del there[repeat]
@@ -129,24 +129,24 @@ class Agenda:
             heapq.heapify(near)
 
     def soonest(self) -> Iterator[Repeat]:
-        """Yield those that are looked at next, in order; what is not asked for costs nothing.
+        """Yield repeats lazily, in the order in which they are looked at.
 
-        Of a minute that is far off and has very many, only some are known.
+        Of a far-off minute only the first `MOST_SHOWN` are considered.
         """
         near = self._near
-        places = [(near[0], 0)] if near else []
-        while places:
-            (wake, _, repeat), place = heapq.heappop(places)
-            for child in (2 * place + 1, 2 * place + 2):
+        frontier = [(near[0], 0)] if near else []
+        while frontier:
+            (wake, _, repeat), index = heapq.heappop(frontier)
+            for child in (2 * index + 1, 2 * index + 2):
                 if child < len(near):
-                    heapq.heappush(places, (near[child], child))
+                    heapq.heappush(frontier, (near[child], child))
             if repeat._wake == wake:
                 yield repeat
         for minute in sorted(self._far):
             yield from sorted(islice(self._far[minute], MOST_SHOWN), key=lambda r: r._wake or 0)
 
     def notice(self, now: int) -> None:
-        """See if the clock was set, or the machine has slept; called at least once a tick."""
+        """Check whether the clock was set or the machine slept; called at least once a tick."""
         if self._offset is None or self._loop is None:
             return
         offset = now - int(self._loop.time() * SECOND)
@@ -155,11 +155,11 @@ class Agenda:
         self._offset = offset
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A copy, as it may be the one that runs.
+        # A copy, as the context may be entered already.
         self._context.copy().run(self._arm_here, loop)
 
     def _arm_here(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._alarm is None:  # who has no repeats needs none
+        if self._alarm is None:  # a manager without repeats needs none
             self._alarm = Alarm(loop, self._clock)
         times = [self._near[0][0]] if self._near else []
         if (minute := self._next_minute()) is not None:
@@ -167,14 +167,14 @@ class Agenda:
         self._alarm.set(self._ring, min(times, default=None))
 
     def _next_minute(self) -> int | None:
-        """Return the first minute that is far off, if there is one."""
+        """Return the first far-off minute, if there is one."""
         minutes = self._minutes
         while minutes and minutes[0] not in self._far:
             heapq.heappop(minutes)
         return minutes[0] if minutes else None
 
     def _open(self, now: int) -> bool:
-        """Have those come near whose minute is this or the next; return whether all have."""
+        """Move repeats of this minute and the next to near; return whether all are."""
         left = MOST_OPENED
         while True:
             for repeat in islice(self._opening, left):

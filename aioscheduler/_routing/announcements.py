@@ -1,11 +1,11 @@
-"""What the process in one worker's slot has announced, and what of that has begun. Pure.
+"""What the process in one worker's slot has announced, and which of those tasks have begun. Pure.
 
-    ANNOUNCED ──────────────────────────────────► begins ──┐ as they were announced
+    ANNOUNCED ──────────────────────────────────► begins ──┐ in the order announced
     PROPOSED, of a queue's tasks ─► our CONFIRM ─► begins ─┘
-    PROPOSED, of timed tasks ─────► our CONFIRM ─► begins ─── as they were confirmed
+    PROPOSED, of timed tasks ─────► our CONFIRM ─► begins ─── in the order confirmed
 
-The black box says of each of the two orders which task has begun last: those after it have not.
-What waits for our word has not begun in any case.
+For each of the two orders the black box names the task that began last: those after it have not
+begun. Neither have tasks that still wait for CONFIRM.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import islice
 
 from .._transport.outbox import Outbox
 
-_REMEMBERED = 1024  # tasks of each order that may turn out not to have begun
+_REMEMBERED = 1024  # the last tasks of each order, which may turn out not to have begun
 
 Announced = tuple[int, Sequence[int]]
 """A scheduler, and the numbers of its tasks that were announced together."""
@@ -29,11 +29,11 @@ class Announcements:
     Args:
         schedulers: How many schedulers the worker has.
         timed: Whether tasks have due times; else they are in queues.
-        outbox: Takes our word.
+        outbox: Sends our CONFIRM.
 
     Attributes:
-        heads: Tasks of queues that begin again before what comes after them.
-        wake: Called when the outbox has our word, which is to be sent soon.
+        heads: Queued tasks that begin again before those behind them.
+        wake: Called when the outbox has a CONFIRM to send.
     """
 
     def __init__(self, schedulers: int, timed: bool, outbox: Outbox) -> None:
@@ -47,7 +47,7 @@ class Announcements:
         self._next = 0  # index
 
     def announced(self, scheduler: int, numbers: Sequence[int]) -> None:
-        """Note tasks that were announced, and begin in the order in which they were."""
+        """Note tasks that begin in the order in which they were announced."""
         if self.heads:
             again = self.heads.intersection(numbers)
             self.heads -= again
@@ -55,10 +55,10 @@ class Announcements:
         self._started[scheduler].extend(numbers)
 
     def proposed(self, scheduler: int, numbers: Sequence[int]) -> Callable[[], None]:
-        """Note tasks that were announced, and begin when they have our word.
+        """Note tasks that begin on our CONFIRM.
 
         Returns:
-            Gives it to them, once; does nothing if their process is gone.
+            A function that confirms them, once; it does nothing if their process is gone.
         """
         if not self._timed:
             self.announced(scheduler, numbers)
@@ -79,29 +79,29 @@ class Announcements:
 
     @property
     def unconfirmed(self) -> list[Announced]:
-        """What waits for our word."""
+        """The announcements that wait for CONFIRM."""
         return list(self._unconfirmed.values())
 
     def unbegun(
         self, scheduler: int, begun: tuple[int, int]
     ) -> Iterator[tuple[int, list[int] | None]]:
-        """Yield, of each order, the task that has begun last, and those after it.
+        """Yield, for each order, the task that began last and those after it.
 
         Args:
-            scheduler: Of this one.
-            begun: The numbers of the tasks that it began last, plus one, as of `begun`.
+            scheduler: The scheduler.
+            begun: The numbers of the tasks that it began last, plus one (`WorkerHandle.begun`).
 
         Yields:
-            The number of the one, -1 for none, and those of the others; None: that is not known,
-            as it was not announced, or too long ago.
+            The number of the task that began last, -1 if none did, and those after it; None if
+            these are unknown, as it was not announced, or too long ago.
         """
         orders = self._started[scheduler], self._confirmed[scheduler]
         for word, order in zip(begun, orders, strict=True):
             yield word - 1, _after(order, word - 1)
 
     def clear(self) -> None:
-        """Forget it all: the process is gone."""
-        self._unconfirmed.clear()  # what was returned looks there
+        """Forget everything: the process is gone."""
+        self._unconfirmed.clear()  # functions returned by `proposed` still look there
         self._unconfirmed = {}
         self._next = 0
         self.heads.clear()
@@ -118,6 +118,6 @@ def _after(order: deque[int], last: int) -> list[int] | None:
         return list(order)
     if last not in order:
         return None
-    # Of one that was announced again for its next attempt, the last time counts.
+    # A task may have been announced again for another attempt: its last announcement counts.
     after = list(reversed(order)).index(last)
     return list(islice(order, len(order) - after, None))

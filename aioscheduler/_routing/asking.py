@@ -1,7 +1,7 @@
-"""What the thread of a store is asked for besides commits: to open, read, copy and close it.
+"""Requests to a store's thread other than commits: open, read, copy and close it.
 
-ask ─► the writer's thread ─► answer      whoever asked may wait no more; it is done all the same
-settle ─► all of it has been answered
+ask ────► the writer's thread ─► answer     also if the caller no longer waits for it
+settle ─► all have been answered
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import TypeVar
 from .._durable.records import Opening, Store
 from .._durable.writer import InlineWriter, Writer, ask
 
-PATIENCE = 600.0  # seconds: a copy of many gigabytes takes minutes, and a dead disk for ever
+PATIENCE = 600.0  # seconds: copying many gigabytes takes minutes, a dead disk never answers
 
 T = TypeVar("T")
 
 
 class Asking:
-    """Asks for one keeper, in its loop.
+    """The requests of one keeper, made in its loop.
 
     Args:
-        store: What it is all about.
-        writer: Is asked.
+        store: The store.
+        writer: The thread that uses it.
 
     Attributes:
-        has_file: Whether the store was opened here. Else its file is another manager's, or none.
+        has_file: Whether the store was opened here; else its file is another manager's, or none.
     """
 
     def __init__(self, store: Store, writer: Writer | InlineWriter) -> None:
@@ -45,21 +45,21 @@ class Asking:
         """
         return await ask(self._writer, asyncio.get_running_loop(), self._open)
 
-    def _open(self) -> Opening:  # in the thread: whoever asks may wait no more
+    def _open(self) -> Opening:  # in the thread: the caller may no longer wait
         opening, self.has_file = self._store.open(), True
         return opening
 
     def close(self, clean: bool) -> None:
-        """Let go of the file, if we have it; called in the thread."""
+        """Close the file, if it was opened here; called in the thread."""
         if self.has_file:
             self._store.close(clean)
 
     async def ask(self, call: Callable[[], T]) -> T:
-        """Have something done in the thread, and return what it returns.
+        """Run a call in the thread, and return its result.
 
         Raises:
-            Exception: What it raises.
-            StoreError: It is never done.
+            Exception: Whatever the call raises.
+            StoreError: It will never be run.
         """
         self._asked += 1
         return await ask(self._writer, asyncio.get_running_loop(), partial(self._answer, call))
@@ -71,12 +71,12 @@ class Asking:
             self._answered += 1
 
     async def settle(self) -> None:
-        """Return when all that was asked has been answered, or `PATIENCE` is over.
+        """Wait until every request has been answered, for `PATIENCE` at most.
 
         Nothing is committed before: the thread does one thing at a time.
 
         Raises:
-            StoreError: It never will be.
+            StoreError: They never will be.
         """
         if self._answered < self._asked:
             with contextlib.suppress(TimeoutError):

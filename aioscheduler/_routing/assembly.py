@@ -1,4 +1,4 @@
-"""Makes the links of one manager, and the keeper of its store, from what it was told.
+"""Makes the links of one manager, and the keeper of its store, from its settings.
 
 Settings ─► Assembly ─┬─► LocalLink                       (workers=0)
                       ├─► RemoteLink, one for each worker
@@ -42,36 +42,36 @@ def _local_processes(
     config: WorkerConfig, loop_initializer: Callable[[], Any] | None, alive: Alive
 ) -> MakeWorkerHandle:
     def make(*args: Any) -> LocalWorkerHandle:
-        levels = read_levels() if config.forward_logs else {}  # as they are by now
+        levels = read_levels() if config.forward_logs else {}  # as of now
         return LocalWorkerHandle(replace(config, log_levels=levels), loop_initializer, alive, *args)
 
     return make
 
 
 class Elsewhere(Protocol):
-    """Where workers are, if it is not this machine (`_outpost.outposts.Outposts`)."""
+    """Other machines on which workers run (`_outpost.outposts.Outposts`)."""
 
     def look_after(self) -> None:
-        """Is called once a tick."""
+        """Do the regular work; called once a tick."""
 
     def stop(self) -> None:
-        """No worker will be replaced any more."""
+        """Stop replacing workers."""
 
     async def close(self) -> None:
-        """End what is there, when all workers have ended."""
+        """End everything there, once all workers have ended."""
 
     def abandon(self) -> None:
-        """End it without the loop, which will not run any more."""
+        """End everything there without the loop, which will not run any more."""
 
 
 class Seams(NamedTuple):
-    """What a manager has of the machine; with others (`testing`) it needs neither time nor process.
+    """What a manager uses of the machine; `testing` replaces it, to need no time or process.
 
     Attributes:
         clock: Returns the present in nanoseconds since the epoch.
-        process_maker: Returns what makes the processes of a worker's slot.
+        process_maker: Returns the maker of a slot's processes.
         writer: Returns the thread that uses a store.
-        elsewhere: Where the workers are; None: here.
+        elsewhere: The other machines on which the workers run; None: they run here.
     """
 
     clock: Callable[[], int] = time.time_ns
@@ -86,17 +86,17 @@ class Assembly:
     """Makes the parts of one manager.
 
     Args:
-        owner: The manager: what its own tasks know it as.
+        owner: The manager, as its own tasks know it.
         manager: Its id.
-        settings: What it was told.
-        seams: What it has of the machine.
+        settings: Its settings.
+        seams: What it uses of the machine.
         router: Places its tasks.
-        alive: Has every process that runs.
+        alive: Every running process is entered here.
         failed: Called when a part cannot go on.
-        tell_avoided: Called when it may have changed which workers are better avoided.
+        tell_avoided: Called when the workers to avoid may have changed.
 
     Attributes:
-        keeper: Of the store, once the links are made; None: there is none.
+        keeper: The keeper of the store, once the links are made; None: there is no store.
 
     Raises:
         NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
@@ -153,7 +153,7 @@ class Assembly:
         )
         if catalogs is not None:
             link.shipper.inspect = check_plain
-            catalog, reader = catalogs  # what tasks are given of the manager, they may give on
+            catalog, reader = catalogs  # tasks may pass the manager on
             catalog.owner, catalog.proxy = self._owner, link.proxy
             reader.owner = link.proxy
         return link
@@ -177,7 +177,7 @@ class Assembly:
         )
 
     def make_remotes(self) -> tuple[list[RemoteLink], HostCatalog]:
-        """Make the links to worker processes, and what tells them of definitions."""
+        """Make the links to worker processes, and the catalog of their definitions."""
         settings = self._settings
         remotes: list[RemoteLink] = []
         catalog = HostCatalog()
@@ -209,7 +209,7 @@ class Assembly:
         )
         if settings.store is not None:
             self._make_keeper(shipper, RemoteCalls(shipper))
-            # Its lock is a file's of this machine: what is elsewhere ends with the host.
+            # Only processes of this machine can hold the file's lock; others end with the host.
             held = None if elsewhere else Held(settings.store)
             config = replace(config, has_store=True, held=held)
         keepings: Sequence[Keeping | None] = [None] * len(settings.layout)
@@ -256,7 +256,7 @@ class Assembly:
 
 
 class Held:
-    """What of a store a process is given to hold, when it is spawned."""
+    """What a process must hold of a store; fetched when the process is spawned."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

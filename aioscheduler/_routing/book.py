@@ -1,20 +1,19 @@
-"""The book of one worker's tasks: what was sent, asked, announced, and how it ended. Pure.
+"""The book of one worker's tasks: sent, asked, announced, ended. Pure.
 
-    add, cancel, withdraw, reschedule ─► Book ─► frames (outbox), kept until the end (ledger)
-    started, unstarted, retried,           │
-    finished, died, close                  └─► Change: what has ended, what waits no more
+    adopt, cancel, withdraw, reschedule ──► Book ─► frames (outbox), kept until the end (ledger)
+    announced, proposed, unbegun, retried,   │
+    finished, dropped, died, close           └─► Change: tasks that have ended, change in pending
 
 Rules of this file:
 
-1. A task moves as `states.MOVES` says. Of a frame with a number that cannot move so, what comes
-   before that number is taken; the number is named (`Change.refused`), for its worker is to go.
-2. A verb changes all that it changes before it returns, and does not raise after the first change.
-   What follows for handles and counts is in what it returns.
-3. A task has begun, as far as anybody can know, if it was announced and has our word, where it
-   waits for that. What has not is given to the next process; what has, only if the black box says
-   that it has not begun.
-4. Of a task that was asked to cancel nothing is given to another process: it ends cancelled.
-5. A withdrawal never ends what was announced: an announcement on its way wins.
+1. A task moves as `states.MOVES` says. If a frame has a number that cannot move so, the numbers
+   before it are processed; it is named (`Change.refused`), and its worker must go.
+2. A verb makes all its changes before it returns, and does not raise after the first of them.
+   What follows for handles and counts is in its result.
+3. A task counts as begun once it was announced and, if it was proposed, confirmed. If so, it goes
+   to the next process only if the black box says that it has not begun; if not, it always does.
+4. A task that was asked to cancel goes to no other process: it ends cancelled.
+5. A withdrawal never ends a task that was announced: an announcement on its way wins.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from .requests import Request, Requests
 
 
 class Book:
-    """The tasks of one worker's slot that have not ended, whatever process is there.
+    """The tasks of one worker's slot that have not ended, whichever process is in it.
 
     Args:
         schedulers: How many schedulers the worker has.
@@ -43,12 +42,12 @@ class Book:
         log: The definitions.
 
     Attributes:
-        outbox: Gives tasks their numbers and has the frames to be sent.
-        ledger: Has what was sent and has not ended.
+        outbox: Numbers the tasks and holds the frames to be sent.
+        ledger: The tasks that were sent and have not ended.
         schedulers: How many schedulers the worker has.
-        announcements: What of it was announced to begin.
-        durables: Who keeps the durable ones among the tasks; None: there are none.
-        closing: Whether what ends unasked has only been stopped: what is durable stays.
+        announcements: Those of them that were announced.
+        durables: Keeps the durable tasks; None: there are none.
+        closing: Whether tasks that end unasked were only stopped: durable ones stay.
     """
 
     def __init__(self, schedulers: int, timed: bool, log: DefinitionLog) -> None:
@@ -63,7 +62,7 @@ class Book:
         self._heads = self.announcements.heads
         self._aliases = Aliases()
 
-    # ---- what the host wants; new tasks go to the outbox straight
+    # ---- requests of the host; new tasks go straight to the outbox
 
     def adopt(
         self,
@@ -74,10 +73,10 @@ class Book:
         record: Record,
         alias: int,
     ) -> int:
-        """Add a task that somebody has given a number already: its alias.
+        """Add a task that has been given a number already, its alias.
 
         Returns:
-            The number that it has here.
+            Its number here.
         """
         record = wire.make_record(wire.read_record(record)._replace(alias=alias))
         number = self.outbox.add(scheduler, due, function, payload, record)
@@ -85,7 +84,7 @@ class Book:
         return number
 
     def cancel(self, scheduler: int, number: int) -> Change | None:
-        """Ask for a task's cancellation, begun or not; None if there is none such any more."""
+        """Ask for a task's cancellation, begun or not; return None if it has ended."""
         if self.outbox.scheduler(number) != scheduler:
             return None
         asked = self._asked.get(number)
@@ -97,7 +96,7 @@ class Book:
         return Change(scheduler, -waits)
 
     def withdraw(self, scheduler: int, number: int) -> Change | None:
-        """Ask that a task end before it is announced; None if it was, or has ended."""
+        """Ask that a task end before it is announced; return None if it was, or has ended."""
         if not self._is_waiting(scheduler, number):
             return None
         asked = self._asked.get(number)
@@ -111,11 +110,11 @@ class Book:
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a task start at another time.
 
-        If it was sent, its worker is asked to give it back, and gets it again when it has.
+        If it was sent, its worker must withdraw it first; it is then sent again.
 
         Returns:
-            Whether it may: it was not announced and has not ended, as far as is known, and nobody
-            has asked for its end.
+            Whether that is possible: as far as is known it has neither been announced nor ended,
+            and nobody has asked for its end.
         """
         asked = self._asked.get(number)
         if not self._is_waiting(scheduler, number) or isinstance(asked, Request):
@@ -134,10 +133,10 @@ class Book:
         known = self.outbox.scheduler(number) == scheduler
         return known and self.state(number) is State.PENDING
 
-    # ---- what it knows
+    # ---- queries
 
     def number_of(self, number: int) -> int:
-        """Return a task's number, given that or its alias."""
+        """Return a task's number, given its number or its alias."""
         return self._aliases.number_of(number)
 
     def alias_of(self, number: int) -> int:
@@ -145,18 +144,18 @@ class Book:
         return self._aliases.alias_of(number)
 
     def state(self, number: int) -> State:
-        """Return PENDING or RUNNING of a task that has not ended."""
-        return self.ledger.state(number) or State.PENDING  # those in no frame yet
+        """Return PENDING or RUNNING for a task that has not ended."""
+        return self.ledger.state(number) or State.PENDING  # if it is in no frame yet
 
     def find(self, number: int) -> Entry | None:
-        """Return what holds of a task that has not ended, as it was asked to be."""
+        """Return the entry of a task that has not ended, with requests applied."""
         entry = self.outbox.find(number) or self.ledger.find(number)
         return None if entry is None else self._asked.apply(number, entry)
 
     def read(self, numbers: Sequence[int]) -> dict[int, Entry]:
-        """Return what holds of tasks that were sent and have not ended, as `find`.
+        """Return the entries of tasks that were sent and have not ended, as `find` does.
 
-        Those that wait, and are to end before they begin, are not among it.
+        Pending tasks that were asked to end are left out.
         """
         entries = self.ledger.read(numbers)
         if self._asked:
@@ -167,10 +166,10 @@ class Book:
                     entries[number] = self._asked.apply(number, entries[number])
         return entries
 
-    # ---- what the worker says
+    # ---- reports of the worker
 
     def announced(self, scheduler: int, numbers: list[int]) -> Change:
-        """The worker has announced tasks: they may have begun."""
+        """Note that the worker has announced tasks: they may have begun."""
         known, change = self._start(scheduler, numbers)
         if self.durables is not None:
             self.durables.announced(numbers[:known])
@@ -184,26 +183,26 @@ class Book:
             for number in numbers[:known]:
                 asked = self._asked.get(number)
                 waiting -= isinstance(asked, Request)
-                if asked is not Request.CANCEL:  # the start was on its way, and has won
+                if asked is not Request.CANCEL:  # the announcement was on its way, and wins
                     self._asked.pop(number, None)
         return known, Change(scheduler, -waiting, refused=first_refused(numbers, known))
 
     def proposed(self, scheduler: int, numbers: list[int]) -> Change:
-        """The worker has announced tasks that begin when it has our word.
+        """Note that the worker has announced tasks that begin on our CONFIRM.
 
-        It has that at once, or when `durables` says so; never if it has said what cannot be.
+        It gets that at once, or when `durables` allows it; never if a number was refused.
         """
         known, change = self._start(scheduler, numbers)
         begin = self.announcements.proposed(scheduler, numbers[:known])
         if change.refused is None:
             if self.durables is None:
                 begin()
-            else:  # of those that are not to begin any more the worker knows by itself
+            else:  # the worker itself knows those that must no longer begin
                 self.durables.proposed(numbers, lambda _: begin())
         return change
 
     def unbegun(self, scheduler: int, numbers: list[int]) -> Change:
-        """Tasks that were announced have not begun."""
+        """Note that announced tasks have not begun."""
         known = self.ledger.move(numbers, State.PENDING)
         if self.durables is not None:
             self.durables.unbegun(numbers[:known])
@@ -211,14 +210,14 @@ class Book:
         return Change(scheduler, waiting, refused=first_refused(numbers, known))
 
     def retried(self, scheduler: int, numbers: list[int], waits: list[int], now: int) -> Change:
-        """Tasks have failed, and are to start once more, so many nanoseconds from now.
+        """Note that tasks have failed, and start once more after `waits`, in nanoseconds from now.
 
-        A timed worker has forgotten them; that of a queue keeps one at its head, and so does the
-        next process, which sees by its due time that it is the one.
+        A timed worker has forgotten them. A queue's worker keeps the task at its head, and so does
+        the next process, which recognizes it by its due time.
         """
         good = next((i for i, n in enumerate(numbers) if not self._runs(n)), len(numbers))
         entries = self.ledger.read(numbers[:good])
-        # Were to be cancelled, and are nowhere now.
+        # These were asked to cancel, and no process has them now.
         dropped = [n for n in entries if n in self._asked] if self._timed else []
         if not self._timed:
             self._heads.update(numbers[:good])
@@ -238,16 +237,16 @@ class Book:
         return Change(scheduler, waiting, dropped, refused=first_refused(numbers, known))
 
     def finished(self, scheduler: int, numbers: list[int], state: State) -> Change:
-        """Tasks have ended; or have not begun, and now never will (`dropped`)."""
+        """Note that tasks have ended."""
         known = self.ledger.move(numbers, state)
         ended = numbers if known == len(numbers) else numbers[:known]
         self._asked.forget(ended)
         return Change(scheduler, 0, ended, state, refused=first_refused(numbers, known))
 
     def dropped(self, scheduler: int, numbers: list[int]) -> list[Change]:
-        """Tasks have been cancelled, or have not begun and now never will.
+        """Note that tasks were cancelled, or have not begun and now never will.
 
-        Those that have only been stopped stay for the next host, or are in doubt: lost.
+        Durable ones that were only stopped stay for the next host or, if in doubt, are lost.
         """
         waiting = 0
         refused = None
@@ -278,7 +277,7 @@ class Book:
         return [*changes, Change(scheduler, -waiting, ended, refused=refused)]
 
     def _stays(self, number: int, running: bool) -> bool:
-        """Whether a task stays for the next host, as this one only stops."""
+        """Whether a task stays for the next host, as it is only stopped here."""
         if self.durables is None or self._asked.ends(number):
             return False
         return self.durables.stays(number, running)
@@ -286,10 +285,10 @@ class Book:
     # ---- from one process to the next
 
     def died(self, begun: Sequence[tuple[int, int] | None]) -> list[Change]:
-        """The process is gone: what was announced and has not begun waits again.
+        """Note that the process is gone: announced tasks that have not begun are pending again.
 
         Args:
-            begun: Of each scheduler what it has begun last, as of `WorkerHandle.begun`.
+            begun: The tasks that each scheduler began last; see `WorkerHandle.begun`.
         """
         announcements = self.announcements
         changes = [self._unstart(*announced) for announced in announcements.unconfirmed]
@@ -298,8 +297,8 @@ class Book:
                 if unbegun is not None:
                     changes.append(self._unstart(scheduler, unbegun))
                 elif self.ledger.state(last) is State.PENDING:
-                    # It has begun and was not announced: announcements were lost, and all that was
-                    # announced may have begun.
+                    # It has begun but was not announced: announcements were lost, and every
+                    # announced task may have begun.
                     changes.append(self.announced(scheduler, [last]))
         announcements.clear()
         return changes + self.drop_asked()
@@ -311,7 +310,7 @@ class Book:
         return self.ledger.state(number) is State.RUNNING
 
     def drop_asked(self) -> list[Change]:
-        """End what was asked to end and has no process to confirm it; move what was to be moved."""
+        """Carry out the requests that no process is left to answer: end tasks, or move them."""
         self.outbox.pack()
         moved = self._asked.moves(self._asked)
         self._amend_moved(moved, send=False)
@@ -320,12 +319,12 @@ class Book:
         return self._end(ending, State.CANCELLED)
 
     def lose(self, scheduler: int, number: int) -> list[Change]:
-        """End a task that had begun in a process that is gone, and is not to start again.
+        """End a task that had begun in a process that is gone, and must not start again.
 
-        Nothing, if none such runs there.
+        Do nothing if no such task runs there.
 
         Args:
-            scheduler: Where it is.
+            scheduler: Its scheduler.
             number: Its number, or its alias.
         """
         number = self.number_of(number)
@@ -333,10 +332,10 @@ class Book:
         return self._end([number], State.LOST) if known else []
 
     def sort_running(self, rerun: bool) -> list[Change]:
-        """Of what had begun in a process that is gone, have some start again, and end the rest.
+        """Decide which tasks that had begun in a process that is gone start again; end the rest.
 
         Args:
-            rerun: Whether those start again that are not durable.
+            rerun: Whether tasks that are not durable start again.
         """
         lost, confirmed = [], {}
         numbers = list(self.ledger.running_numbers())
@@ -363,21 +362,22 @@ class Book:
         return changes
 
     def close(self, lost: bool) -> Iterator[tuple[Sequence[int], State, bool]]:
-        """End all there is: no process will come any more.
+        """End every task: there will be no further process.
 
-        What was asked to end is cancelled; else what runs is lost, and what waits, too, if `lost`.
+        Tasks that were asked to end are cancelled; of the others, running ones are lost, and
+        pending ones, too, if `lost`.
 
         Yields:
-            Tasks that have ended alike, how, and whether they had been announced as started.
+            Tasks that have ended alike, how, and whether they had been announced.
         """
         self.announcements.clear()
         state = State.LOST if lost else State.CANCELLED
         plain = not self._asked and self.durables is None
-        for row in list(self.ledger.pending_rows()):  # millions, maybe: a tenth of the cost
+        for row in list(self.ledger.pending_rows()):  # maybe millions: a tenth of the cost
             if plain or not any(n in self._asked or self._stays(n, False) for n in row):
                 self.ledger.move(row, state)
                 yield row, state, False
-        for number in [*self.ledger, *self.outbox.loose]:  # the last if there was no packing them
+        for number in [*self.ledger, *self.outbox.loose]:  # loose if they could not be packed
             runs = self._runs(number)
             stays = self._stays(number, runs)
             asked = isinstance(self._asked.pop(number, None), Request)
@@ -392,7 +392,7 @@ class Book:
     # ---- inside
 
     def forget(self, numbers: Sequence[int]) -> None:
-        """Forget the aliases of tasks whose ends everybody has been told."""
+        """Forget the aliases of tasks whose ends have been reported to everybody."""
         self._aliases.forget(numbers)
 
     def _amend_moved(self, moved: dict[int, int], send: bool) -> None:

@@ -1,7 +1,7 @@
 """Many calls of one function: their payloads, and their due times.
 
 map(work, items, whens) ─┬─► take_some: as many payloads as a link takes at a time
-└─► read_dues: one time for all, or one for each
+                         └─► read_dues: one time for all, or one for each
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def read_dues(
     """Return the due time of all, or those of each.
 
     Args:
-        order: Of the schedulers.
-        when: What was given.
-        count: Of how many.
-        cut: Whether there are more, which are not read.
+        order: The order of the schedulers.
+        when: What the user gave.
+        count: The number of items.
+        cut: Whether `when` may have more times, which are not read.
         now: The present in nanoseconds since the epoch.
         prefer_utc: What a naive datetime means.
 
     Raises:
-        ValueError: A time has passed, or there are not as many as items.
-        TypeError: One is no time, or a queue was given one.
+        ValueError: A time has passed, or there are not as many times as items.
+        TypeError: One is not a time, or a queue was given one.
     """
     if when is None or isinstance(when, datetime | timedelta):
         return due_time(order, when, now, prefer_utc)
@@ -53,7 +53,7 @@ def read_dues(
 
 
 def take_some(shipper: Shipper, calls: list[tuple[Any, ...]], start: int, room: int) -> list[Any]:
-    """Turn arguments into payloads: at most `room`, and as many as fit a frame.
+    """Turn arguments into payloads: at most `room`, and no more than fit a frame.
 
     Raises:
         NotShippable: One of them cannot travel; it is named.
@@ -76,7 +76,7 @@ def take_some(shipper: Shipper, calls: list[tuple[Any, ...]], start: int, room: 
 
 
 def name_item(index: int, refusal: Exception) -> Exception:
-    """Say in a refusal which item of a batch it is for."""
+    """Return a refusal that names the item of a batch it is for."""
     kinds = (NotDurable, NotShippable, TaskLimitReached, ValueError, TypeError)
     kind = next(kind for kind in kinds if isinstance(refusal, kind))
     return kind(f"item {index}: {refusal}")

@@ -1,4 +1,4 @@
-"""Durable tasks that become dead letters: put away with their reasons, and told of in sums.
+"""Durable tasks that become dead letters: stored with their reasons, and reported in sums.
 
     an end, or a row that cannot go on ─► bury ─► Group
                                             └─► once a second: how many, why, the last one's text
@@ -22,12 +22,12 @@ _LONGEST = 300  # characters of a text in the log
 
 
 class Burials:
-    """The dead letters of one manager, as they come.
+    """The new dead letters of one manager.
 
     Args:
-        group: Has them written.
+        group: Gathers what is written.
         clock: Return the present in nanoseconds since the epoch.
-        has: Whether everything up to a stamp of the group is on disk, or may yet come there.
+        has: Whether everything up to a stamp of the group is on disk, or may yet be written.
     """
 
     def __init__(self, group: Group, clock: Callable[[], int], has: Callable[[int], bool]) -> None:
@@ -42,9 +42,9 @@ class Burials:
         """Make a task a dead letter.
 
         Args:
-            kept: Which.
+            kept: The task.
             reason: Why.
-            text: More about that; a line of it is told in the log.
+            text: More about that; a line of it is logged.
         """
         kept.attempt -= reason in _NOT_STARTED
         self._group.bury(kept, reason, text, self._clock())
@@ -54,9 +54,9 @@ class Burials:
         self._last = f"row {kept.row}{own}: {headline_of(text)[:_LONGEST]}"
 
     def tell(self) -> None:
-        """Say in the log what has become a dead letter since the last time.
+        """Log which tasks have become dead letters since the last time.
 
-        Nothing is said if it can never be written: there are no such letters then.
+        Nothing is logged if they can never be written: there are no such letters then.
         """
         count = self._reasons.total()
         if count and self._has(self._stamp):

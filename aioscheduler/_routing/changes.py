@@ -1,4 +1,4 @@
-"""What a verb of a book has changed, for those who tell of it, and the aliases of tasks. Pure."""
+"""The changes made by a verb of a book, which others report, and the aliases of tasks. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Change(NamedTuple):
     """What a verb has changed.
 
     Attributes:
-        scheduler: Of which scheduler.
-        waiting: By how much the number of tasks that wait to start has grown.
+        scheduler: The scheduler of the tasks.
+        waiting: The change in the number of pending tasks.
         ended: Tasks that have ended.
         state: How they have ended.
-        refused: The number of a task of which the worker has said what cannot be.
+        refused: The number of a task for which the worker's report is impossible.
     """
 
     scheduler: int
@@ -28,7 +28,7 @@ class Change(NamedTuple):
 
 
 class Aliases:
-    """Numbers that tasks were given before they had their own: in a worker, by a task."""
+    """Provisional numbers of tasks, given in a worker by the tasks that scheduled them."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}  # by alias
@@ -40,7 +40,7 @@ class Aliases:
         self._aliases[number] = alias
 
     def number_of(self, number: int) -> int:
-        """Return a task's number, given that or its alias."""
+        """Return a task's number, given its number or its alias."""
         return self._numbers.get(number, number)
 
     def alias_of(self, number: int) -> int:
@@ -56,12 +56,12 @@ class Aliases:
 
 
 def first_refused(numbers: list[int], known: int) -> int | None:
-    """Return the first of these numbers behind those that could be taken, if there is one."""
+    """Return the first number after the `known` ones that were accepted, if there is one."""
     return numbers[known] if known < len(numbers) else None
 
 
 def by_scheduler(ledger: Ledger, numbers: Iterable[int]) -> dict[int, list[int]]:
-    """Return those of these tasks that have not ended, by scheduler."""
+    """Group those of the tasks that have not ended by scheduler."""
     found: dict[int, list[int]] = {}
     for number in numbers:
         scheduler = ledger.scheduler(number)

@@ -1,8 +1,8 @@
-"""New tasks that are to have an id, while it is not known who has it in the file.
+"""New tasks that want an id, until the file has said which task has it.
 
-claim ─► Lookups ─► answered ─┬─► nobody: it is put, or taken, if the horizon has come
-├─► another, and it replaces that: the same, behind its end
-└─► another: who holds the new one holds that
+claim ─► Lookups ─► answered ─┬─► none: it goes into the file, or memory up to the horizon
+                              ├─► another, to be replaced: that ends first, then the same
+                              └─► another: handles of the new task follow that one
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .shelftally import ShelfTally
 
 @dataclass(slots=True)
 class Claim:
-    """A new task that is to have an id.
+    """A new task that wants an id.
 
     Attributes:
-        row: As it is to be in the file.
-        kept: Of it.
-        replace: Whether it takes the id from another.
-        moved: Whether it was given another time meanwhile; `kept` has that.
-        ended: Whether it was cancelled, or has lost its id to another one.
-        cancelled: Whether it was cancelled: so is who has its id, for that is the same task.
+        row: Its row, as it will be in the file.
+        kept: What is kept of it.
+        replace: Whether it takes the id from another task.
+        moved: Whether it was rescheduled meanwhile; `kept` has the new time.
+        ended: Whether it was cancelled, or has lost its id to another task.
+        cancelled: Whether it was cancelled; so is the holder of its id, which is the same task.
     """
 
     row: Row
@@ -43,7 +43,7 @@ class Claim:
 
 
 class ClaimsShelf(Protocol):
-    """What the claims ask of the shelf."""
+    """What claims need of the shelf."""
 
     held: ShelfHandles
     tally: ShelfTally
@@ -52,31 +52,31 @@ class ClaimsShelf(Protocol):
         """End a task in the file."""
 
     def move(self, row: Row, kept: Kept, due: int) -> None:
-        """Give a task in the file another time."""
+        """Reschedule a task in the file."""
 
     def enter(self, row: Row, kept: Kept) -> None:
-        """Have a new task be in the file, and in memory if the horizon has come."""
+        """Put a new task into the file, and into memory if it is within the horizon."""
 
     def settle(self, row: int, state: State, value: Any) -> None:
-        """Tell who holds a task its end."""
+        """Notify the listeners of a task of its end."""
 
 
 class Claims:
     """The claims of one shelf.
 
     Args:
-        shelf: It.
-        lookups: Asks the file.
+        shelf: The shelf.
+        lookups: Ask the file.
     """
 
     def __init__(self, shelf: ClaimsShelf, lookups: Lookups) -> None:
         self._shelf = shelf
         self._lookups = lookups
         self._claims: dict[int, Claim] = {}  # by row
-        self._admission: Admission  # there is none before the store is open
+        self._admission: Admission  # unset until the store is open
 
     def open(self, admission: Admission) -> None:
-        """Begin: the store is open."""
+        """Begin, as the store is open."""
         self._admission = admission
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Claims:
         return row in self._claims
 
     def claim(self, row: Row, kept: Kept, replace: bool) -> None:
-        """Ask who has the id of a new task."""
+        """Ask the file who has the id of a new task."""
         assert row.id is not None
         self._claims[row.row] = Claim(row, kept, replace)
         self._lookups.by_id(row.id, partial(self._answered, row.row))
@@ -96,22 +96,22 @@ class Claims:
         return self._claims.get(row)
 
     def rows(self) -> list[Row]:
-        """Return the tasks that have not ended."""
+        """Return the rows of claims that have not ended."""
         return [claim.row for claim in self._claims.values() if not claim.ended]
 
     def cancel(self, claim: Claim) -> None:
-        """End a task that was cancelled; it may be one of the file that came into memory."""
+        """End a cancelled task, and the task of the file with its id if that is in memory."""
         claim.cancelled = True
         self._end(claim)
         self._end_near(claim)
 
     def dispossess(self, claim: Claim) -> None:
-        """End a task that has lost its id; so has one of the file that came into memory."""
+        """End a task that has lost its id; so has the task of the file if it is in memory."""
         self._end(claim)
         self._end_near(claim)
 
     def came(self, row: Row) -> None:
-        """End a task that came into memory, if one that was to have its id has been ended."""
+        """End a task that came into memory, if a claim to its id has ended."""
         for claim in self._claims.values():
             if claim.ended and claim.row.id == row.id:
                 self._end_near(claim)
@@ -123,7 +123,7 @@ class Claims:
             self._shelf.settle(claim.row.row, State.CANCELLED, None)
 
     def _near(self, claim: Claim) -> Address | None:
-        """Return the task of the file that has the id, if it has come into memory."""
+        """Return the task of the file that has the id, if it is in memory."""
         assert claim.row.id is not None
         return self._admission.find(claim.row.id, claim.row.row)
 
@@ -135,15 +135,15 @@ class Claims:
             self._admission.dispossess(known)
 
     def clear(self) -> None:
-        """Forget all: the store is closed."""
+        """Forget all claims: the store is closed."""
         self._claims.clear()
 
     def _answered(self, number: int, found: Row | None) -> None:
-        """Go on with a task that was to have an id: here is the task of the file that has it."""
+        """Go on with a claim, given the task that has its id in the file."""
         claim = self._claims.pop(number, None)
         if claim is None:
             return
-        # Which came into memory meanwhile; who was scheduled since has it by right.
+        # It may be in memory by now; a task scheduled later has the id by right.
         known = self._near(claim)
         if (found is not None or known is not None) and not (claim.ended or claim.replace):
             self._merge(claim, found, known)
@@ -156,7 +156,7 @@ class Claims:
             self._shelf.enter(claim.row._replace(due=claim.kept.due), claim.kept)
 
     def _merge(self, claim: Claim, found: Row | None, known: Address | None) -> None:
-        """Have who holds a task hold the one instead that has its id."""
+        """Make handles and aliases of a claim lead to the task that has its id."""
         held = self._shelf.held
         task = held.take(claim.row.row)
         alias = held.forget_alias(claim.row.row)
@@ -180,7 +180,7 @@ class Claims:
                 link.reschedule(*known[1:], claim.kept.due)
 
     def join(self, early: Early, row: Row) -> None:
-        """Have a task at a link be one that is only in the file."""
+        """Merge an early task at a link with the one that is only in the file."""
         kept = self._shelf.held.kept_of(row)
         task = self._admission.leave_out(early)
         if task is not None:

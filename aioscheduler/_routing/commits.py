@@ -1,11 +1,11 @@
-"""What has changed is written, batch after batch, and who waits for that is told.
+"""Writes changes batch after batch, and notifies those who wait for them.
 
     a turn of the loop ─► Group ─► take ─► the writer's thread: Store.commit ─┐
               ▲                                                               ▼
-              └───────── what has gathered meanwhile is the next ◄──── reached: waiters
+              └───────── changes gathered meanwhile are the next ◄──── reached: waiters
 
-One batch is under way at a time, which is the group commit: while it is written the next gathers.
-A batch that cannot be written is tried again, as it is, for as long as the manager lives.
+One batch is written at a time while the next one gathers: a group commit. A batch that cannot be
+written is retried unchanged for as long as the manager lives.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0  # seconds
 TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
-MOST_UNSAVED = 200_000  # changes that wait while the store cannot write
+MOST_UNSAVED = 200_000  # changes kept while the store cannot write
 MOST_UNSAVED_BYTES = 64 << 20
 MUCH_UNSAVED = 50_000  # above it `flush` waits for the store
-CLOSE_PATIENCE = 10.0  # seconds without progress, after which a close waits no more
-_MOST_TOLD = 10  # changes that can never be written, one by one; of others their number is
-_TIMES = 1024  # commits of which the time is kept
+CLOSE_PATIENCE = 10.0  # seconds without progress after which a close stops waiting
+_MOST_LOGGED = 10  # unwritable changes that are logged one by one; the others are counted
+_TIMES = 1024  # commits whose times are kept
 
 
 class Commits:
-    """Writes what changes of durable tasks.
+    """Writes the changes of durable tasks.
 
     Args:
-        store: Where to.
-        writer: In whose thread.
-        group: What has changed and was not handed out.
+        store: The store to write to.
+        writer: The thread that writes.
+        group: The changes that have not been handed to it.
         before: Called before a batch is made.
         failed: Called when nothing can be written any more.
 
     Attributes:
         reached: The stamp up to which everything is on disk.
         tasks: How many tasks are in the file.
-        letters: How many dead letters there are, without those of which the file is to be told
-            that they are none any more; `Letters.drop` takes them off.
+        letters: How many dead letters there are, less those whose removal is not written yet
+            (`Letters.drop` subtracts them).
         times: How long the last commits took, in seconds.
         refused: Rows that can never be written, and why.
-        written: Told the stamp up to which everything is on disk, when that has changed.
-        until: Return the stamp of the last change that may be written; None: all may.
+        written: Called with `reached` when it may have changed.
+        until: Return the stamp of the last change that may be written; None: all may be.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Commits:
         self._turn: asyncio.Handle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._again: Callable[[], None] = lambda: None
-        self._failed_batch = Batch()  # which is tried again
+        self._failed_batch = Batch()  # to be retried
         self._finishing = False
         self._given_up = False  # a close has waited in vain
-        self._under_way = 0  # changes that are being written
+        self._under_way = 0  # changes being written
         self._waiters: deque[tuple[int, Callable[[StoreError | None], None]]] = deque()
         self._trouble: StoreError | None = None
         self._tries = 0
-        self._told = -TELL_AGAIN
+        self._reported = -TELL_AGAIN
         self._over: StoreError | None = None
 
     @property
@@ -95,50 +95,50 @@ class Commits:
         return self._group.unsaved + self._under_way
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._loop = loop
         self.soon()
 
     def soon(self) -> None:
-        """Have what has changed written at the end of this turn of the loop."""
+        """Have the changes written at the end of this turn of the loop."""
         if self._turn is None and not self._under_way and self._loop and not self._over:
             self._turn = self._loop.call_soon(self._hand_out)
 
-    def when(self, stamp: int, told: Callable[[StoreError | None], None]) -> None:
-        """Call back once everything up to a stamp is on disk; or with why it never will be."""
-        is_gone = isinstance(self._over, StoreGone)  # what was on disk may be no more
+    def when(self, stamp: int, notify: Callable[[StoreError | None], None]) -> None:
+        """Call back once everything up to a stamp is on disk, or with why it never will be."""
+        is_gone = isinstance(self._over, StoreGone)  # even what was on disk may be gone
         if stamp <= self.reached and not is_gone:
-            told(None)
+            notify(None)
         elif self._over is not None:
-            told(self._over)
+            notify(self._over)
         else:
-            self._waiters.append((stamp, told))
+            self._waiters.append((stamp, notify))
             self.soon()
 
     def has(self, stamp: int) -> bool:
-        """Whether everything up to a stamp is on disk, or may yet come there."""
+        """Whether everything up to a stamp is on disk, or may yet be written."""
         return stamp <= self.reached or (self._over is None and not self._given_up)
 
     async def wait(self, stamp: int) -> None:
-        """Return once everything up to a stamp is on disk.
+        """Wait until everything up to a stamp is on disk.
 
         Raises:
             StoreError: It never will be.
         """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def told(error: StoreError | None) -> None:
+        def notify(error: StoreError | None) -> None:
             if not waiter.done():
                 waiter.set_result(None) if error is None else waiter.set_exception(error)
 
-        self.when(stamp, told)
+        self.when(stamp, notify)
         await waiter
 
     def check_room(self) -> None:
-        """Refuse what cannot be written for now, and would not fit in memory for long.
+        """Refuse new changes while the store cannot write and too many are in memory.
 
         Raises:
-            StoreError: The store cannot write, and too much waits for it.
+            StoreError: There is no room for more, or nothing can be written any more.
         """
         if self._over is not None:
             raise self._over
@@ -147,20 +147,20 @@ class Commits:
         ):
             raise StoreError(
                 f"{self.unsaved:,} changes of durable tasks wait for {self._store.path}, which "
-                f"cannot be written: {self._trouble}; nothing is lost, and it is tried again"
+                f"cannot be written: {self._trouble}; nothing is lost, and writing is retried"
             ) from self._trouble
 
     async def finish(self) -> bool:
-        """Write all that there is, for as long as it is written; return whether all of it is.
+        """Write all changes as long as there is progress; return whether all are on disk.
 
-        A close asks twice: before tasks are told that they stay, and when they have ended. If the
-        first wait was in vain, the second does not begin.
+        A close calls it twice: before tasks end as kept, and when they have ended. If the first
+        wait was in vain, there is no second.
 
         Raises:
             StoreError: Nothing can be written any more.
         """
         self._finishing = True
-        if self._retry is not None:  # whatever was wrong may be over
+        if self._retry is not None:  # the trouble may be over
             self._retry.cancel()
             self._again()
         stamp = self._group.stamp
@@ -175,17 +175,17 @@ class Commits:
                 self._given_up = True
                 log.error(
                     "%s cannot be written: %s changes of durable tasks are lost, unless it can be "
-                    "until this manager has closed; what had ended may run once more",
+                    "before this manager has closed; tasks that had ended may run once more",
                     self._store.path,
                     f"{self.unsaved:,}",
                 )
         return stamp <= self.reached
 
     def abandon(self) -> None:
-        """Have all that is left written, with no loop to be told of it.
+        """Have all remaining changes written, with no loop to report to.
 
         Raises:
-            StoreError: Nobody writes any more.
+            StoreError: The writer has stopped.
         """
         if self._over is not None:
             return
@@ -196,7 +196,7 @@ class Commits:
             self._writer.submit(partial(_write_all, self._store, batches), lambda *_: None)
 
     def figures(self) -> dict[str, Any]:
-        """Return what `stats()` tells of it; any thread may ask."""
+        """Return the figures for `stats()`; any thread may ask."""
         times = sorted(self.times.copy())
         p50, p99 = (times[int(len(times) * part)] if times else 0.0 for part in (0.5, 0.99))
         return {
@@ -208,7 +208,7 @@ class Commits:
         }
 
     async def settle(self) -> None:
-        """Return once little enough waits for the store; at once while it cannot write."""
+        """Wait while over `MUCH_UNSAVED` changes are unsaved, unless the store cannot write."""
         while self.unsaved > MUCH_UNSAVED and self._trouble is None and self._over is None:
             await self.wait(self._group.stamp)
 
@@ -232,7 +232,7 @@ class Commits:
         write = partial(_write, self._store, batch)
         try:
             self._writer.submit(write, partial(self._committed, batch, stamp, self._loop.time()))
-        except StoreError as error:  # there is no writer any more
+        except StoreError as error:  # the writer has stopped
             self._fail(error)
 
     def _committed(
@@ -252,20 +252,22 @@ class Commits:
             return
         self.times.append(now - began)
         left = left_out or []
-        for part, why in left[:_MOST_TOLD]:
+        for part, why in left[:_MOST_LOGGED]:
             log.error("%s; this change of a durable task is left out: %s", why, _describe(part))
-        if len(left) > _MOST_TOLD:
-            log.error("%s; and so are %s others", left[-1][1], f"{len(left) - _MOST_TOLD:,}")
+        if len(left) > _MOST_LOGGED:
+            log.error(
+                "%s; %s more changes are left out", left[-1][1], f"{len(left) - _MOST_LOGGED:,}"
+            )
         for part, why in left:
             self.refused.update((row.row, why) for row in part.puts)
             self.tasks -= len(part.puts) - len(part.strikes) - len(part.burials)
-            still = len(part.discards) + len(part.requeues)  # are in the file
+            still = len(part.discards) + len(part.requeues)  # letters that remain
             self.letters -= len(part.burials) - still
         if self._trouble is not None:
             log.warning("%s can be written again; nothing was lost", self._store.path)
-            self._trouble, self._tries, self._told = None, 0, -TELL_AGAIN
+            self._trouble, self._tries, self._reported = None, 0, -TELL_AGAIN
         strikes, burials = len(batch.strikes), len(batch.burials)
-        if self.refused:  # what never came there does not go
+        if self.refused:  # rows that were never written cannot go
             strikes -= sum(row in self.refused for _, row in batch.strikes)
             burials -= sum(burial.row in self.refused for burial in batch.burials)
         self.tasks += len(batch.puts) - strikes - burials
@@ -281,15 +283,15 @@ class Commits:
             self._fail(error)
             return
         self._trouble = error
-        # It may be full for days: no power of two has an end.
+        # The disk may be full for days: the power of two must not grow without bound.
         delay = min(FIRST_RETRY * 2 ** min(self._tries, 16), LONGEST_RETRY)
-        if self._finishing:  # it has not long
+        if self._finishing:  # little time is left
             delay = FIRST_RETRY
         self._tries += 1
-        if now - self._told >= TELL_AGAIN:
-            self._told = now
+        if now - self._reported >= TELL_AGAIN:
+            self._reported = now
             log.error(
-                "%s; %s changes of durable tasks wait for it, tasks go on, and it is tried again",
+                "%s; %s changes of durable tasks wait for it; tasks go on, and writing is retried",
                 *(error, f"{self.unsaved:,}"),
             )
         self._failed_batch = batch
@@ -302,7 +304,7 @@ class Commits:
         self._failed(reason)
 
     def stop(self, reason: StoreError) -> None:
-        """Write nothing more, and say so to who waits."""
+        """Stop writing, and tell the waiters why."""
         if self._over is not None:
             return
         self._over = reason
@@ -310,24 +312,24 @@ class Commits:
             if timer is not None:
                 timer.cancel()
         waiters, self._waiters = self._waiters, deque()
-        for _, told in waiters:
-            told(reason)
+        for _, notify in waiters:
+            notify(reason)
 
     def _reach(self, stamp: int) -> None:
         self.reached = max(self.reached, stamp)
         self.written(self.reached)
         waiting = self._waiters
-        # Those that wait for less may stand behind those that wait for more, for a moment.
+        # Briefly, waiters for a lower stamp may be behind waiters for a higher one.
         for _ in range(len(waiting)):
-            wanted, told = waiting.popleft()
+            wanted, notify = waiting.popleft()
             if wanted <= self.reached:
-                told(None)
+                notify(None)
             else:
-                waiting.append((wanted, told))
+                waiting.append((wanted, notify))
 
 
 def _describe(part: Batch) -> str:
-    """Say what a batch of one change does; nothing in it is described, which may be large."""
+    """Describe a batch of one change, but not its contents, which may be large."""
     field, changes = next((f, c) for f, c in zip(part._fields, part[:-1], strict=False) if c)
     row = changes[0] if field == "discards" else getattr(changes[0], "row", None)
     if not part.requeues:
@@ -336,7 +338,7 @@ def _describe(part: Batch) -> str:
 
 
 def explain(path: str, what: str, error: BaseException) -> StoreError:
-    """Return whatever was raised as the error of a store that cannot be `what`."""
+    """Return an exception as the error of a store that cannot be `what`."""
     if isinstance(error, StoreError):
         return error
     reason = StoreError(f"{path} cannot be {what}: {error!r}")
@@ -345,10 +347,10 @@ def explain(path: str, what: str, error: BaseException) -> StoreError:
 
 
 def _write(store: Store, batch: Batch) -> list[tuple[Batch, Unwritable]]:
-    """Write a batch; if something in it can never be written, all else of it.
+    """Write a batch, without those of its changes that can never be written.
 
     Returns:
-        What was left out, and why.
+        The changes left out, and why.
     """
     try:
         store.commit(batch)
@@ -364,11 +366,11 @@ def _write(store: Store, batch: Batch) -> list[tuple[Batch, Unwritable]]:
 
 
 def _write_all(store: Store, batches: list[Batch]) -> None:
-    """Write batches up to the first that cannot be written, and tell nobody but the log."""
+    """Write batches up to the first that cannot be written; report only to the log."""
     for number, batch in enumerate(batches):
         try:
             _write(store, batch)
-        except Exception as error:  # noqa: BLE001  whatever it is, nobody else hears of it
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody else can report it
             lost = sum(sum(map(len, left[:-1])) for left in batches[number:])
             log.error(
                 "%s; the event loop is over, and %s changes of durable tasks are lost",
@@ -380,7 +382,7 @@ def _write_all(store: Store, batches: list[Batch]) -> None:
 def _split(batch: Batch) -> Iterator[Batch]:
     """Yield batches of a single change each, in the order in which they are written.
 
-    A letter that is requeued is one change with the task that comes in its place.
+    A requeued letter and the task that replaces it are one change.
     """
     nothing: Any = Batch(next_row=batch.next_row)
     requeues = {task: (letter, task) for letter, task in batch.requeues}

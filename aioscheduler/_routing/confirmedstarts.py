@@ -1,8 +1,8 @@
-"""Tasks that begin when it is on record: they are announced, and wait for the store's word.
+"""Tasks that begin on record: they are proposed, and wait until the store has written it.
 
-announced ─► it is known who has their ids ─► their turn, of suspects ─► a batch ─► begin
-                 └─ forgotten meanwhile (moved, ended, their process died): they do not
-struck ─► announced, for that was on its way ─► the strike is on disk ─► begin
+proposed ─► it is known who has their ids ─► suspects: their turn ─► a batch ─► begin
+                └─ forgotten meanwhile (moved, ended, their process died): they do not
+struck ───► proposed, as that was on its way ─► the strike is on disk ─► begin
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .suspects import Suspects
 
 
 class ConfirmedStarts:
-    """Of the tasks of one link.
+    """The starts on record of one link's tasks.
 
     Args:
-        group: Takes what changes.
+        group: Gathers changes.
         commits: Says what is on disk.
-        marks: Of what has begun.
-        suspects: Whose turn it is.
+        marks: The begun marks of tasks.
+        suspects: Decide whose turn it is.
         clock: Return the present in nanoseconds since the epoch.
-        when_known: Calls back when it is known who has the ids of all that was scheduled so far.
+        when_known: Call back when the holders of all ids used so far are known.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class ConfirmedStarts:
         clock: Callable[[], int],
         when_known: Callable[[Callable[[], object]], object],
     ) -> None:
-        # Announced, and certainly not begun: by number, with what stands for the announcement.
+        # Proposed, and certainly not begun: by number, with a token for the announcement.
         self._waiting: dict[int, object] = {}
-        # What was asked to end before it was announced, with the stamp by which it is struck.
+        # Asked to end before they were announced, with the stamp of their strike.
         self._struck: dict[int, int] = {}
         self._group = group
         self._commits = commits
@@ -55,15 +55,15 @@ class ConfirmedStarts:
         return number in self._waiting
 
     def forget(self, number: int) -> bool:
-        """Have a task not begin by its announcement; return whether it waited for the word."""
+        """Revoke a task's announcement; return whether the task still waited to begin."""
         return self._waiting.pop(number, None) is not None
 
     def struck(self, number: int) -> None:
-        """Note that a task was struck right now that may have been announced already."""
+        """Note that a task was just struck which may have been announced already."""
         self._struck[number] = self._group.stamp
 
     def ended(self, numbers: Iterable[int]) -> None:
-        """Forget what was struck, and has ended by now."""
+        """Forget struck tasks that have ended."""
         for number in numbers if self._struck else ():
             self._struck.pop(number, None)
 
@@ -73,14 +73,14 @@ class ConfirmedStarts:
         kept: Mapping[int, Kept],
         begin: Callable[[list[int]], None],
     ) -> None:
-        """Tasks begin when `begin` is called: when it is on record, and in their turn.
+        """Call `begin` when the start of tasks is on record, and it is their turn.
 
         Args:
-            numbers: They, and perhaps others, which begin along with them.
-            kept: What is kept of them, by number.
-            begin: Called with those that have not been forgotten meanwhile, nor announced anew.
+            numbers: The tasks, durable or not, which begin together.
+            kept: What is kept of the durable ones, by number.
+            begin: Called with those neither forgotten nor announced again meanwhile.
         """
-        # Their start was on its way: it wins, but no other host is to begin them as well.
+        # Their announcement was on its way and wins, but no other host may begin them, too.
         struck = max((self._struck.pop(number, 0) for number in numbers), default=0)
         if not kept:
             if struck:
@@ -107,10 +107,10 @@ class ConfirmedStarts:
         begin: Callable[[list[int]], None],
         stamp: int,
     ) -> None:
-        """Have it on record that tasks begin, those of them that still wait to."""
+        """Put the start of those tasks that still wait on record."""
         for number, each in kept.items():
             if self._waiting.get(number) is not announcement:
-                continue  # its process has died since; by now it may wait for another turn
+                continue  # its process has died since; it may wait under another announcement
             stamp = max(stamp, each.stamp)
             if each.once or each.suspect:
                 each.begun = Begun.ONCE if each.once else Begun.YES
@@ -125,7 +125,7 @@ class ConfirmedStarts:
         begin: Callable[[list[int]], None],
         error: StoreError | None,
     ) -> None:
-        if error is not None:  # nothing begins any more that was to be on record
+        if error is not None:  # nothing that must be on record begins any more
             return
         numbers = [n for n in kept if self._waiting.get(n) is announcement]
         for number in numbers:
@@ -135,5 +135,5 @@ class ConfirmedStarts:
 
 
 def is_confirmed(kept: Kept) -> bool:
-    """Whether a task begins on the store's word alone."""
+    """Whether a task begins only once its start is on record."""
     return kept.once or kept.suspect or kept.id is not None

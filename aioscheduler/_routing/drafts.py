@@ -1,9 +1,9 @@
-"""A durable task before a link has it: what users call, or a dead letter, made fit for the file.
+"""A durable task before it has a link: a user's call, or a dead letter, in a form for the file.
 
-schedule(remind(7))    ─► draft        ┐
-map(remind, users)     ─► draft_many   ├─► Draft ─► a call for the link ─► a row of the file
-a task of a worker's   ─► draft_inside │
-a dead letter          ─► draft_again  ┘
+schedule(remind(7)) ─► draft        ┐
+map(remind, users)  ─► draft_many   ├─► Draft ─► a call for the link ─► a row of the file
+a task in a worker  ─► draft_inside │
+a dead letter       ─► draft_again  ┘
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .functions import Functions
 from .storedcalls import Notes, Stored
 
 MOST_BYTES = 512 << 20
-"""Of a payload: a row of SQLite takes a billion."""
+"""The limit of a payload: a row of SQLite holds a billion bytes."""
 
 
 MOST_NAME = 1 << 20
-"""Characters of a key or an id: what is done with them is done in the loop."""
+"""Characters of a key or an id, which are processed in the loop."""
 
 
 class Draft(NamedTuple):
     """A durable task that is about to be scheduled.
 
     Attributes:
-        stored: What there is to do.
-        key: That of `schedule`.
-        id: That of `schedule`.
+        stored: The stored call.
+        key: As given to `schedule`.
+        id: As given to `schedule`.
     """
 
     stored: Stored
@@ -45,12 +45,12 @@ class Draft(NamedTuple):
 
 
 class Drafts:
-    """Makes drafts, and the rows that become of them.
+    """Makes drafts, and rows of them.
 
     Args:
         shipper: Makes payloads.
-        functions: Of the file.
-        notes: Writes what goes with tasks.
+        functions: The functions of the file.
+        notes: Reads and writes the notes of tasks.
     """
 
     def __init__(self, shipper: HostShipper, functions: Functions, notes: Notes) -> None:
@@ -67,7 +67,7 @@ class Drafts:
         key: str | bytes | int | None,
         id_: str | None,
     ) -> Draft:
-        """Take a coroutine apart, which is closed then.
+        """Take a coroutine apart, and close it.
 
         Raises:
             NotDurable: The next host could not read it again.
@@ -86,7 +86,7 @@ class Drafts:
         captured: Captured | None,
         key: str | bytes | int | None,
     ) -> Draft:
-        """Return what holds of many calls; each has a payload of its own (`take_some`).
+        """Return what many calls have in common; each has its own payload (`take_some`).
 
         Raises:
             NotDurable: A captured value could not be read by the next host.
@@ -99,7 +99,7 @@ class Drafts:
     def take_some(
         self, draft: Draft, calls: list[tuple[Any, ...]], start: int, room: int
     ) -> list[bytes]:
-        """Turn arguments into payloads: at most `room`, and as many as fit a frame.
+        """Turn arguments into payloads: at most `room`, and no more than fit a frame.
 
         Raises:
             NotDurable: One of them could not be read by the next host; it is named.
@@ -121,10 +121,10 @@ class Drafts:
         return payloads
 
     def draft_inside(self, asked: InsideRequest) -> Draft:
-        """Return what a task of a worker schedules.
+        """Return the draft of a task that a task in a worker schedules.
 
         Raises:
-            Exception: No worker of ours has asked for it.
+            Exception: The request cannot be one of our workers'.
         """
         assert asked.durable is not None
         assert isinstance(asked.payload, bytes)
@@ -135,18 +135,18 @@ class Drafts:
         return Draft(stored, asked.key, asked.id)
 
     def function(self, number: int) -> Durable | Function:
-        """Return what is registered under the name of a function of the file, or what it knows.
+        """Return the function of a number: as registered, else as the file knows it.
 
         Raises:
-            LookupError: It has no function of this number.
+            LookupError: The file has no function with this number.
         """
         found = self._functions.find(number)
         if found is None:
-            raise LookupError(f"the file has no function of the number {number}")
+            raise LookupError(f"the file has no function with the number {number}")
         return found
 
     def draft_again(self, letter: Letter) -> Draft:
-        """Return the task of a dead letter, read with its payload, to be scheduled anew."""
+        """Return the draft of a dead letter, read with its payload, to schedule it again."""
         assert letter.payload is not None
         function = self._functions.find(letter.function)
         assert function is not None  # the file has a name for each letter
@@ -161,7 +161,7 @@ class Drafts:
         return label or ("" if function is None else function.qualname)
 
     def row(self, number: int, due: int, draft: Draft) -> Row:
-        """Return a task as it stands in the file, under a number."""
+        """Return the row of a task in the file, given its row number."""
         stored = draft.stored
         note = self._notes.write(stored.label, stored.captured)
         function = self._functions.number(stored.function)
@@ -170,15 +170,15 @@ class Drafts:
 
 
 def confirmed_of(function: Durable | Function, id_: str | None) -> int:
-    """Return whether a task of a function begins on record alone, as of `Stored`."""
+    """Return whether and how a task begins on record; see `Stored`."""
     return wire.FEW if function.once else int(id_ is not None)
 
 
 def _check_size(payload: bytes) -> bytes:
     if len(payload) > MOST_BYTES:
         raise NotDurable(
-            f"the arguments of a durable task take {len(payload):,} bytes, and a store takes "
-            f"{MOST_BYTES:,} of each: write them to a file, and give the task its path"
+            f"the arguments of a durable task take {len(payload):,} bytes; the limit of a store is "
+            f"{MOST_BYTES:,} a task: write them to a file, and give the task its path"
         )
     return payload
 
@@ -186,13 +186,13 @@ def _check_size(payload: bytes) -> bytes:
 def _check_name(kind: str, name: str | bytes | int | None) -> None:
     if isinstance(name, str | bytes) and len(name) > MOST_NAME:
         raise NotDurable(
-            f"the {kind} of a durable task has {len(name):,} characters, and a store takes "
-            f"{MOST_NAME:,}: take a hash of it"
+            f"the {kind} of a durable task has {len(name):,} characters; the limit of a store is "
+            f"{MOST_NAME:,}: use a hash of it"
         )
 
 
 def _plain_key(key: str | bytes | int | None) -> str | bytes | int | None:
-    """Return a key without what a class of the user's has made of it, which may raise anywhere."""
+    """Return a key as a plain str, bytes or int: the methods of a user's subclass may raise."""
     if isinstance(key, str):
         return str.__str__(key)
     if isinstance(key, bytes):

@@ -1,4 +1,4 @@
-"""What a book asks of who keeps the durable tasks of its link (`keeping.Keeping`)."""
+"""What a book needs of the keeping of its link's durable tasks (`keeping.Keeping`)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Protocol
 
 
 class Durables(Protocol):
-    """Told of what becomes of tasks, durable or not; it passes over those that are not."""
+    """Notified of what happens to tasks, durable or not; it ignores those that are not."""
 
     def all_durable(self, numbers: Iterable[int]) -> bool:
-        """Whether all of these are durable, and there is one."""
+        """Return whether there are any numbers, and all are of durable tasks."""
 
     def announced(self, numbers: Iterable[int]) -> None:
-        """Tasks may have begun."""
+        """Note that tasks may have begun."""
 
     def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
-        """Tasks begin when `begin` is called with those that still are to, and not before."""
+        """Call `begin` once tasks may begin, with those that still should."""
 
     def unbegun(self, numbers: Iterable[int]) -> None:
-        """Tasks that were announced have not begun."""
+        """Note that announced tasks have not begun."""
 
     def retried(self, until: Mapping[int, int]) -> None:
-        """Attempts have failed; the tasks start once more at these times, by number."""
+        """Note that attempts have failed; the tasks start once more at these times, by number."""
 
     def moved(self, number: int, due: int) -> None:
-        """A task that waits was given another time."""
+        """Note that a pending task was rescheduled."""
 
     def confirmed_again(self, number: int) -> int:
-        """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
+        """Return how a task that runs again is confirmed (see `wire.More`); 0: as before."""
 
     def runs_again(self, number: int, otherwise: bool) -> bool:
-        """Say whether a task that had begun in a process that is gone runs again."""
+        """Return whether a task that had begun in a process that is gone runs again."""
 
     def stays(self, number: int, running: bool) -> bool:
-        """Say whether a task that nobody has asked to end stays for the next host."""
+        """Return whether a task that nobody has asked to end stays for the next host."""

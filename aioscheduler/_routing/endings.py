@@ -1,9 +1,9 @@
-"""Reports what has become of the tasks of a worker to all who are to know.
+"""Reports what happens to the tasks of a worker to counters and listeners.
 
-    Change ─► counters: placement (what waits, what is left), `stats()`
-          └─► listeners: handles and batches (`Listeners`), or else the loop's exception handler
+    Change ─┬─► counters: placement (pending and unfinished tasks), `stats()`
+            └─► listeners: handles and batches (`Listeners`), else the loop's exception handler
 
-Nothing here raises: a task is struck out of the book by now, and the next one is to be told, too.
+Nothing here raises: the book has already struck the task, and the next one must be reported, too.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from .link import LoadCounter
 from .listeners import Listeners
 
 NO_MEMORY = object()
-"""In the place of an outcome for which this process had no memory."""
+"""Stands for an outcome for which this process had no memory."""
 
 _CLOSED = "its manager was closed"
 
 _NAMED = 5  # tasks that a message about a death names
-_UNHEARD_NAMED = 10  # failed tasks of dropped handles that are named, between two ticks
+_UNHEARD_NAMED = 10  # failed tasks without a handle that are named, between two ticks
 
 
 class Endings:
-    """Who is told of the tasks of one worker's slot.
+    """Reports the endings of one worker slot's tasks.
 
     Args:
         worker: The slot, from 0.
-        home: Of the handles.
-        book: Has the tasks.
-        shipper: Has the names of functions.
-        counter: Told of what waits and what has ended.
-        counts: Where ends are counted, by the names of `stats.COUNTS`.
-        ids: Of the manager's tasks.
-        keeping: Keeps the durable ones among the tasks; None: there is no store.
+        home: The home of the handles.
+        book: The tasks.
+        shipper: Knows the names of functions.
+        counter: Counts pending and unfinished tasks.
+        counts: Where endings are counted, by the names of `stats.COUNTS`.
+        ids: The ids of the manager's tasks.
+        keeping: Keeps the durable tasks; None: there is no store.
 
     Attributes:
-        listeners: Of the tasks.
-        failures: Of those that wait for another attempt.
+        listeners: The listeners of the tasks.
+        failures: The last failures of tasks that wait for another attempt.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Endings:
         self._ids = ids
         self._own_ids = ids.of[worker]
         self._keeping = keeping
-        # Names and ids of tasks whose failure nobody will be told of.
+        # Names and ids of failing tasks without a handle.
         self._unheard: dict[int, tuple[str, str | None]] = {}
         self._may_name = _UNHEARD_NAMED
 
@@ -91,15 +91,15 @@ class Endings:
         singly: bool = False,
         ending: int = wire.FAILED,
     ) -> None:
-        """Tell what a verb of the book has changed.
+        """Report what a verb of the book has changed.
 
         Args:
-            change: What it returned.
-            values: The outcomes of what has ended, in order, perhaps of more; of the cancelled only
-                if nobody has asked for it.
-            decode: Reads them, when asked.
+            change: The result of the verb.
+            values: The outcomes of the ended tasks, in order; there may be more. For cancelled
+                tasks only if nobody has asked for it.
+            decode: Decodes an outcome when it is asked for.
             singly: Whether NO_MEMORY may be among them.
-            ending: More about failures, as of `wire`.
+            ending: More about failures; see `wire`.
         """
         scheduler, waiting, ended, state, _ = change
         if state is State.KEPT:
@@ -116,7 +116,7 @@ class Endings:
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
             self.failures.tell(ended, self._home.ref)
-        if self._own_ids or self._ids.leads:  # free, before anybody is told who may ask for one
+        if self._own_ids or self._ids.leads:  # before listeners run, which may use one
             self._ids.ended(self._worker, ended)
         self._counts[state.value] += len(ended)
         if ending == wire.TOO_LATE:
@@ -133,15 +133,15 @@ class Endings:
         self._counter.count_ended(self._worker, scheduler, len(ended))
 
     def lost_by_close(self, numbers: Sequence[int]) -> list[Exception]:
-        """Return what tasks end with that were stopped and must not start a second time."""
+        """Return the outcomes of tasks that were stopped and must not start a second time."""
         return [WorkerLost(self._worker, None, True, cause=_CLOSED) for _ in numbers]
 
     def retried(self, change: Change, numbers: Sequence[int], lines: Sequence[str]) -> None:
-        """Tell that tasks have failed and wait for another attempt.
+        """Report that tasks have failed and wait for another attempt.
 
         Args:
-            change: What the book has changed; it has ended what was to be cancelled.
-            numbers: The tasks of which the worker says so.
+            change: What the book has changed, with the tasks it ended as they were asked to cancel.
+            numbers: The tasks that the worker has reported.
             lines: Why each has failed.
         """
         known = len(numbers) if change.refused is None else numbers.index(change.refused)
@@ -152,7 +152,7 @@ class Endings:
     def _settle_rows(
         self, scheduler: int, numbers: Sequence[int], values: Sequence[Any], decode: Decode | None
     ) -> None:
-        """Tell results, those of a batch with numbers in a row at once."""
+        """Report results; those of one batch with consecutive numbers at once."""
         start = 0
         while start < len(numbers):
             stop = end_of_row(numbers, start)
@@ -172,26 +172,26 @@ class Endings:
         decode: Decode | None,
         durable: bool = False,
     ) -> None:
-        """Tell a task's end to whoever holds it, or to the loop if it failed unheard.
+        """Notify a task's listeners of its end, or the loop if it failed and has none.
 
-        One that is durable is not unheard: it is a dead letter, which its store reports.
+        A durable task that failed is a dead letter, which is reported by `Burials`.
         """
         if value is NO_MEMORY:
             self._counts[state.value] -= 1
             state, value, decode = State.FAILED, _no_memory(state), None
             self._counts[state.value] += 1
-        told = self.listeners.settle(number, state, value, decode)
-        if not told and state is State.FAILED and not durable:
+        heard = self.listeners.settle(number, state, value, decode)
+        if not heard and state is State.FAILED and not durable:
             name, id_ = self._unheard.pop(number, ("", None))
             ref = self._home.ref(scheduler, number)
             who = " ".join(filter(None, ("task", name, id_ and repr(id_), str(ref))))
             report(self._home.loop, who, value, decode, describe(name, id_, ref))
 
     def settle_all(self, ends: Iterable[tuple[Sequence[int], State, Any]]) -> None:
-        """Tell the end of every task there is, very many at a time.
+        """Report the end of every remaining task, very many at a time.
 
         Args:
-            ends: Tasks that have ended alike, how, and with what.
+            ends: Tasks that have ended alike, how, and their outcome.
         """
         for numbers, state, value in ends:
             if self._own_ids or self._ids.leads:
@@ -214,7 +214,7 @@ class Endings:
         return name or self.listeners.name_of_batch(number)
 
     def describe_running(self) -> str:
-        """Name tasks that have started and not ended; at most a few."""
+        """Name a few of the tasks that have started and not ended."""
         ledger = self._book.ledger
         names = []
         for number, entry in ledger.read(list(islice(ledger.running_numbers(), _NAMED))).items():
@@ -225,9 +225,9 @@ class Endings:
         return ", ".join(names) + more
 
     def name_unheard(self, numbers: Sequence[int]) -> None:
-        """Look up the names of failing tasks that nobody has a handle on, while they are known.
+        """Look up names of failing tasks without a handle, while they are known.
 
-        A few of them: it takes 0.1 ms each, and a million may fail.
+        Only a few: it takes 0.1 ms each, and a million may fail.
         """
         self._unheard.clear()
         for number in numbers:
@@ -240,13 +240,13 @@ class Endings:
                     self._unheard[number] = self.name(number, entry), self._own_ids.get(number)
 
     def look_after(self) -> None:
-        """Is called once a tick."""
+        """Forget dropped listeners; called once a tick."""
         self._may_name = _UNHEARD_NAMED
         self.listeners.forget_dropped()
 
 
 def kept_error(reason: Exception | None) -> ManagerClosed:
-    """Return what awaiting a task raises that stays in the store.
+    """Return the error raised by awaiting a task that stays in the store.
 
     Args:
         reason: Why the manager has failed, if it has.

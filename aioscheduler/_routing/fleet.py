@@ -1,14 +1,14 @@
-"""The workers behind a manager, from their making to their end.
+"""The workers of a manager, from start to end.
 
-    start ─► a look after them once a tick ─► close                  by the manager
-                                           ├► fail                   a worker cannot be had, or
-                                           │                         too many were lost
-                                           ├► loop_ended             nobody closed it
-                                           └► end_without_loop       closed in another loop
+    start ─► look_after, once a tick ─┬─► close                  by the manager
+                                      ├─► fail                   a worker cannot be started, or
+                                      │                          too many were lost
+                                      ├─► loop_ended             nobody closed it
+                                      └─► end_without_loop       closed in another loop
 
-Each worker is a link (`router.links`), be it in this loop or in another process. Which task goes
-where is the router's; how one process is replaced is its supervisor's. Here is what concerns all
-of them at once. What users call is the manager's.
+Each worker has a link (`router.links`), in this loop or to another process. The router decides
+where tasks go, and a supervisor replaces one process. Here is what concerns all workers at once.
+What users call is in the manager.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ class Fleet:
     """The links of one manager, and what happens to all of them.
 
     Args:
-        owner: The manager: in messages, and as what its own tasks know it.
+        owner: The manager, for messages and as its own tasks know it.
         manager: Its id.
-        settings: What it was told.
-        seams: What it has of the machine.
-        router: Places its tasks; gets its links here.
-        ended: Called when all have ended.
+        settings: Its settings.
+        seams: What it uses of the machine.
+        router: Places its tasks; its links are set here.
+        ended: Called when all links have ended.
 
     Attributes:
         remotes: The links to other processes.
-        abroad: What other threads wait for.
-        host: How late this loop was.
-        keeper: Has the file of durable tasks; None: there is none.
-        repeats: What repeats.
+        abroad: Calls of other threads.
+        host: The lateness of this loop.
+        keeper: Keeps the file of durable tasks; None: there is none.
+        repeats: The repeats of the manager.
 
     Raises:
         NotShippable: The initializer, one of its arguments, or what propagates cannot travel.
@@ -86,14 +86,14 @@ class Fleet:
         self.abroad = Abroad(router, self.loop_ended)
         self.host: History = History()
         self._alive: Alive = {}
-        self._catalog: HostCatalog | None = None  # what all workers are told
+        self._catalog: HostCatalog | None = None  # the definitions that all workers get
         self._ready_awaited = False
         self._closing: asyncio.Task[None] | None = None
-        self._timeout = 0.0  # of the close
+        self._timeout = 0.0  # of close()
         self._finalizer: multiprocessing.util.Finalize | None = None
         self._watch: weakref.ref[asyncio.TimerHandle] | None = None
         self._lifespan: Lifespan | None = None  # in this loop
-        self._started = False  # the links are
+        self._started = False  # whether the links are
         assembly = Assembly(
             *(owner, manager, settings, seams, router, self._alive, self.fail, self._tell_avoided)
         )
@@ -110,13 +110,13 @@ class Fleet:
         if self.keeper is not None:
             self.repeats.file = RepeatFile(self.keeper)
 
-    # ---- what the manager has it do
+    # ---- called by the manager
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the workers, in the running loop; with a store, once that is open.
 
         Raises:
-            WorkerStartError: A process cannot be had; the manager has failed then.
+            WorkerStartError: A process cannot be started; the manager has failed.
         """
         self._look_after(loop, loop.time(), _LoopEnd(loop, self.loop_ended))
         if self.keeper is None:
@@ -127,7 +127,7 @@ class Fleet:
 
     def _start_after_opening(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._router.closed is None:
-            with contextlib.suppress(WorkerStartError):  # which has been told: the manager fails
+            with contextlib.suppress(WorkerStartError):  # already reported: the manager fails
                 self._start_links(loop)
 
     def _start_links(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -147,10 +147,10 @@ class Fleet:
             self._guard_exit()
 
     async def ready(self) -> None:
-        """Return when every worker answers.
+        """Wait until every worker is ready.
 
         Raises:
-            WorkerStartError: One of them could not begin.
+            WorkerStartError: One of them could not start.
             StoreError: The store cannot be opened.
         """
         self._ready_awaited = True
@@ -160,15 +160,15 @@ class Fleet:
         await asyncio.gather(*(link.ready() for link in self._router.links))
 
     async def close(self, timeout: float) -> None:
-        """End the workers, once; go on if the wait for it is given up. See `Manager.close`.
+        """End the workers, once, even if the caller stops waiting. See `Manager.close`.
 
-        A lifespan in this loop, and what runs in it, waits for the end of the tasks alone.
+        A lifespan in this loop, and callers inside it, wait only for the end of the tasks.
         """
         loop = asyncio.get_running_loop()
         if self._closing is None:
             self._timeout = timeout
         while True:
-            if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
+            if self._closing is None or self._closing.cancelled():  # all tasks were cancelled
                 self._closing = loop.create_task(self._close(self._timeout))
             closing = self._closing
             if self._lifespan is not None and self._lifespan.encloses_caller():
@@ -182,7 +182,7 @@ class Fleet:
     async def _close(self, timeout: float) -> None:
         before = self._count_cancelled()
         self.repeats.stop()
-        if self.keeper is not None:  # before tasks are told that they stay
+        if self.keeper is not None:  # before tasks end as kept
             await self.keeper.settle()
         if self._elsewhere is not None:
             self._elsewhere.stop()
@@ -199,16 +199,14 @@ class Fleet:
         self._finish()
 
     def end_without_loop(self) -> None:
-        """End the workers when the loop cannot: it is closed, or do not run."""
+        """End the workers when the loop cannot, as it is closed or does not run."""
         processes = [remote.supervisor.process for remote in self.remotes]
         end_workers(self._alive)
         self.loop_ended()
         reason = self._router.closed
         assert reason is not None
         for link in self._router.links:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # of the closed loop, from what was half done there
+            with contextlib.suppress(RuntimeError):  # of the closed loop, from half-done work
                 link.kill(reason)
         for process in processes:
             if isinstance(process, LocalWorkerHandle):
@@ -218,10 +216,10 @@ class Fleet:
             remote.settle_all(None, lost=True)
         self._finish()
 
-    # ---- what else ends it
+    # ---- other ends
 
     def fail(self, reason: Exception) -> None:
-        """End everything, loudly."""
+        """End everything, and report why."""
         router = self._router
         if router.closed is not None and router.closed.__cause__ is not None:
             return
@@ -237,22 +235,22 @@ class Fleet:
         self.abroad.relay()
         lets_go = self.keeper is not None or self._elsewhere is not None
         if lets_go and self._closing is None and self._loop_thread.loop:
-            # File and nodes are let go when no worker is left, whoever calls close().
+            # The file and the nodes are released once no worker is left, even without a close().
             with contextlib.suppress(RuntimeError):  # of a closed loop
                 self._closing = self._loop_thread.loop.create_task(self._close(0))
         heard = isinstance(reason, WorkerStartError)
         if isinstance(reason, StoreError):
             heard = self.keeper is not None and not self.keeper.is_open
-        if not (self._ready_awaited and heard):  # by who awaits `ready()`
+        if not (self._ready_awaited and heard):  # by the caller that awaits `ready()`
             message = (
                 f"manager {self._name} has failed, and its {unfinished} unfinished tasks with it; "
                 "make a new one"
             )
-            # Whatever the handler raises: our caller has yet to end the tasks of its worker.
+            # Nothing the handler raises may pass: our caller must still end its worker's tasks.
             tell_unheard(self._loop_thread.loop, message, reason, None)
 
     def loop_ended(self) -> None:
-        """Is called when the loop is closed, or will not run any more: nothing can end."""
+        """Give up, as the loop is closed or will not run any more: no task can end."""
         if self._router.closed is None:
             if self._router.placement.all_loads:
                 log.warning(
@@ -265,7 +263,7 @@ class Fleet:
             )
         self.repeats.stop()
         for descriptors in self._alive.values():
-            abandon(descriptors)  # which a worker reads as the end
+            abandon(descriptors)  # the worker then reads the end of the stream
         if self._elsewhere is not None:
             self._elsewhere.abandon()
         self.abroad.give_up(self._router.closed)
@@ -275,14 +273,14 @@ class Fleet:
     # ---- inside
 
     def _look_after(self, loop: asyncio.AbstractEventLoop, planned: float, end: _LoopEnd) -> None:
-        """Look once a tick whether the workers answer, and how late this loop is."""
+        """Check once a tick that the workers answer, and how late this loop is."""
         self._loop_thread.check()  # the loop may have moved to another thread
         router = self._router
         now = loop.time()
         is_cut_off = self._closing is not None and self._closing.cancelled()
-        if is_cut_off and not seems_to_end(loop):  # all tasks were cancelled, and it goes on
+        if is_cut_off and not seems_to_end(loop):  # all tasks were cancelled, but the loop goes on
             self._closing = loop.create_task(self._close(self._timeout))
-        # First: whatever raises below is told by the loop, and not the end of the looks.
+        # First, so that an exception below goes to the loop's handler and does not end the ticks.
         if router.closed is None or self._closing is not None:
             at = next_tick(now)
             self._watch = weakref.ref(loop.call_at(at, self._look_after, loop, at, end))
@@ -290,7 +288,7 @@ class Fleet:
         self.host.add(now, lag, (0, 0, []))
         if self._elsewhere is not None:
             self._elsewhere.look_after()
-        if self._catalog is not None:  # before the links, which tell the workers
+        if self._catalog is not None:  # before the links, which send it to the workers
             self._catalog.look_after()
         if self._started:
             for link in router.links:
@@ -301,7 +299,7 @@ class Fleet:
         self._tell_avoided()
 
     def _tell_avoided(self) -> None:
-        """Say of each worker whether new tasks are better sent elsewhere."""
+        """Tell placement which workers new tasks should avoid."""
         router = self._router
         router.placement.avoid([link.stats().avoided for link in router.links])
 
@@ -309,7 +307,7 @@ class Fleet:
         return sum(link.stats().counts[State.CANCELLED.value] for link in self._router.links)
 
     def _guard_exit(self) -> None:
-        """Have the workers ended with the interpreter, or with the manager, without close()."""
+        """End the workers with the interpreter, or with the manager, if close() is not called."""
         if self.remotes:
             self._finalizer = multiprocessing.util.Finalize(
                 self,
@@ -325,7 +323,7 @@ class Fleet:
 
 
 class _LoopEnd:
-    """Notices that the loop is closed: it lives in a timer of the loop, and nowhere else."""
+    """Notices that the loop is closed: it is referenced only by a timer of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, loop_ended: Callable[[], None]) -> None:
         self._loop = loop

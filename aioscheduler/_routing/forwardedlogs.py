@@ -1,4 +1,4 @@
-"""What a worker has logged, handled by the logging of this process.
+"""Log records of workers, handled by the logging of this process.
 
 LOG ─(checked)─► the logger of the record's name: its level, its filters ─► handlers
                                                                                │
@@ -19,9 +19,9 @@ from .._transport.wire import Kind
 
 
 def read_levels() -> dict[str, int]:
-    """Return the levels below which this process would not handle a record, by names of loggers.
+    """Return the levels below which this process would not handle a record, by logger name.
 
-    Of the root logger, and of those that have one of their own.
+    Only the root logger and loggers with a level of their own are included.
     """
     enabled = logging.root.manager.disable + 1  # what `logging.disable` lets through
     levels = {logging.root.name: max(logging.root.level, enabled)}
@@ -32,25 +32,25 @@ def read_levels() -> dict[str, int]:
 
 
 class ForwardedLogs:
-    """Handles what the processes of one worker's slot have logged.
+    """Handles the log records of the processes in one worker's slot.
 
     Args:
-        supervisor: Has the process, and the counts of its slot.
+        supervisor: Has the process and the counts of the slot.
     """
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     def take(self, loop: asyncio.AbstractEventLoop, records: list[bytes], dropped: int) -> None:
-        """Handle records, and let the worker send the next.
+        """Handle records, and let the worker send more.
 
-        A handler or filter that raises is told of as `logging` does it, on standard error: by the
-        loop's exception handler, which logs, it would be called again.
+        If a handler or filter raises, that is reported on standard error, as `logging` does: the
+        loop's exception handler logs, and would call it again.
 
         Args:
-            loop: It ends by what is to end it, if a handler raises such a thing.
-            records: As `logrecords.pack_record` has made them.
-            dropped: How many the worker has had no room for since the last time.
+            loop: The loop, out of which a handler's `KeyboardInterrupt` or the like is raised.
+            records: Made by `logrecords.pack_record`.
+            dropped: How many records the worker has had no room for since the last time.
 
         Raises:
             wire.WireError: No worker of ours sends this; nothing was done.
@@ -63,10 +63,10 @@ class ForwardedLogs:
         for packed in unpacked:
             try:
                 self._handle(packed)
-            except BaseException as error:  # noqa: BLE001  of a user's: it is to harm nothing here
+            except BaseException as error:  # noqa: BLE001  user code must not do harm here
                 loop.call_soon(throw, error)
         process = self._supervisor.process
-        if process is not None and process.pid is not None:  # else these were its last words
+        if process is not None and process.pid is not None:  # else these were its last frames
             process.pipe.send(wire.encode([Kind.LOGGED]))
             process.pipe.flush()
 
@@ -79,7 +79,7 @@ class ForwardedLogs:
         except Exception:  # noqa: BLE001  as in `take`
             name, level, path, line, text = (packed.fields[name] for name in _TOLD)
             plain = logging.LogRecord(name, level, path, line, text, (), None)
-            with contextlib.suppress(Exception):  # nobody can be told
+            with contextlib.suppress(Exception):  # nowhere left to report it
                 logging.Handler().handleError(plain)
 
 

@@ -1,4 +1,4 @@
-"""The functions of a file, by the numbers that its tasks name them by."""
+"""The functions of a file, by the numbers under which its tasks refer to them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..registry import Durable
 
 
 class Functions:
-    """What the file knows of functions, kept up to date with what is registered.
+    """The functions known to the file, kept up to date with those that are registered.
 
     Args:
-        group: Has what changes written.
+        group: Gathers changes.
     """
 
     def __init__(self, group: Group) -> None:
@@ -23,17 +23,17 @@ class Functions:
         self._by_number: dict[int, Function] = {}
 
     def read(self, functions: Iterable[Function]) -> None:
-        """Take those of a file."""
+        """Enter the functions of a file."""
         for function in functions:
             self._by_name[function.name] = self._by_number[function.number] = function
 
     def find(self, number: int) -> Durable | Function | None:
-        """Return what is registered under a function's name; else what the file knows of it."""
+        """Return the function of a number: as registered, else as the file knows it."""
         known = self._by_number.get(number)
         return None if known is None else registry.find(known.name) or known
 
     def number(self, function: Durable | Function) -> int:
-        """Return the number of a function, which the file is told if it does not know it so."""
+        """Return the number of a function; enter it in the file if it is new or has changed."""
         known = self._by_name.get(function.name)
         if known is not None and (known.qualname, known.once) == (function.qualname, function.once):
             return known.number

@@ -1,11 +1,11 @@
-"""Serves what tasks ask of their manager: more tasks, and cancellations.
+"""Serves requests of tasks to their manager: new tasks, and cancellations.
 
-    a task of this process ─► schedule_inside ─┐
-    a task of a worker ─► its upstream ═ INSIDE ═══╪═► asked_inside ─► link
-                                               └─► once the manager is closed: into the store alone
+    a task in this process ─► schedule_inside ───────────────────┬─► link
+    a task in a worker ─► its upstream ═ INSIDE ═► asked_inside ─┤
+                                                                 └─► once closed: the store alone
 
-What is not durable is refused, or dropped, once the manager is closed; what is goes into the file,
-so that a chain of tasks goes on in the next host.
+Once the manager is closed, tasks that are not durable are refused or dropped. Durable ones go into
+the file, so that a chain of tasks goes on in the next host.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .router import Router
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 NOWHERE = (1 << 64) - 1
-"""In the place of a task's number: it is in the store alone, for the next host."""
+"""Stands for the number of a task that is only in the store, for the next host."""
 
 
 class HostUpstream:
-    """What a manager's proxy asks in this process (`inside.Upstream`), and what workers ask.
+    """Serves a manager's proxy in this process (`inside.Upstream`), and requests of workers.
 
     Args:
         manager: The manager's id.
@@ -54,7 +54,7 @@ class HostUpstream:
         id_: str | None,
         replace: bool,
     ) -> TaskRef:
-        """Take a task that a task of this process schedules."""
+        """Schedule a task for a task of this process."""
         router, keeper = self._router, self._router.keeper
         durable = registry.of_coroutine(coro)
         try:
@@ -83,20 +83,20 @@ class HostUpstream:
         return ref
 
     def cancel_inside(self, ref: TaskRef) -> bool:
-        """Take a request of a task of this process."""
+        """Cancel a task for a task of this process."""
         link, scheduler, number = self._router.locate(ref)
         return link.cancel(scheduler, number)
 
     def asked_inside(
         self, links: Sequence[Link], catalog: HostCatalog, what: str, *fields: Any
     ) -> None:
-        """Take a request of a task of another process: the fields are the worker's `_ask`."""
+        """Carry out a request of a task in a worker, with the fields of the worker's `_ask`."""
         router, keeper = self._router, self._router.keeper
         if what == "cancel":
             try:
                 self.cancel_inside(TaskRef(*fields))
             except UnknownTask as error:  # of another store, which no worker knows
-                log.warning("a task has asked for a cancellation: %s", error)
+                log.warning("a task has requested a cancellation: %s", error)
             return
         asked = InsideRequest(*fields)
         draft = None

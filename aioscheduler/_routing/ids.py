@@ -1,14 +1,14 @@
-"""Which task has which id, as long as it has not ended. Pure.
+"""Which unfinished task has which id. Pure.
 
     schedule(…, id="x") ─► find ─┬─► the task that has it, and nothing new is scheduled
                                  └─► give ─ … ─► ended, or released: the id is free again
 
-An id names one task of its manager. A new task may take it from one that has it (`replace`): what
-becomes of that one is not decided here. A task in a worker that schedules another does not know
-whether the id is taken, and is told a number of its own making, an alias: that leads to the task
-that has the id, until it ends.
+An id names one task of its manager. A new task may take it from another (`replace`); what happens
+to that one is not decided here. A task in a worker that schedules another does not know whether
+the id is taken, and gets a provisional number, an alias, which leads to the task that has the id
+until that ends.
 
-Nothing is kept for tasks without one.
+Nothing is kept for tasks without an id.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from .._transport.entry import ALIAS_BITS
 
 MOST_ALIASES = 1024
-"""Of one task. A task may ask for the same id for ever, and only its last requests matter."""
+"""Aliases of one task. An id may be requested for ever, and only the last requests matter."""
 
 Address = tuple[int, int, int]
-"""Worker, scheduler, and the number there."""
+"""A task's worker, scheduler, and number there."""
 
 
 class Ids:
@@ -33,8 +33,8 @@ class Ids:
 
     Attributes:
         of: For each worker, the ids of its tasks by number.
-        leads: Where aliases lead to.
-        forgotten: Those that lead nowhere any more, though their tasks may not have ended.
+        leads: The tasks to which aliases lead.
+        forgotten: Aliases that no longer lead anywhere, though their tasks may not have ended.
     """
 
     def __init__(self, workers: int) -> None:
@@ -45,11 +45,11 @@ class Ids:
         self._aliases: dict[tuple[int, int], deque[int]] = {}  # by worker and number
 
     def find(self, id_: str) -> Address | None:
-        """Return the task that has an id, None if it is free."""
+        """Return the task that has an id; None if it is free."""
         return self._tasks.get(id_)
 
     def give(self, id_: str, address: Address) -> None:
-        """Give an id to a task that has none, whoever has it now."""
+        """Give an id to a task that has none; take it from the task that has it."""
         before = self._tasks.get(id_)
         if before is not None:
             del self.of[before[0]][before[2]]
@@ -73,7 +73,7 @@ class Ids:
                     del self.leads[alias]
 
     def lead(self, alias: int, address: Address) -> None:
-        """Have an alias lead to a task that has not ended."""
+        """Make an alias lead to a task that has not ended."""
         aliases = self._aliases.setdefault((address[0], address[2]), deque())
         aliases.append(alias)
         self.leads[alias] = address
@@ -86,15 +86,15 @@ class Ids:
 class Forgotten:
     """Aliases that may lead nowhere though their tasks have not ended.
 
-    There may be millions: only the last one of each process is kept, and those before it are taken
-    for such, too. Who asks by one is told so, and not that there is no such task.
+    There may be millions: only the last one of each process is kept, and all before it are taken
+    for forgotten, too. A user of one gets an error that says so, not that there is no such task.
     """
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}  # by process
 
     def add(self, alias: int) -> None:
-        """Note that an alias leads nowhere any more."""
+        """Note that an alias no longer leads anywhere."""
         process = alias >> ALIAS_BITS
         self._last[process] = max(alias, self._last.get(process, alias))
 

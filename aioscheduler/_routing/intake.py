@@ -1,11 +1,11 @@
 """Durable tasks that links have accepted, on their way into the file.
 
     enter, enter_many ─┬─► a row of the file, at once
-                       └─► early: at a link, and its row is given when it is known who has its id
+                       └─► early: at a link, without a row until it is known who has its id
     leave ─────────────► a row of the file, for the next host
 
-Before the file is open nothing is known, and a task that is early may turn out to be one of it. It
-begins only when that is known: one with an id does not before it is on disk.
+An early task may turn out to be one of the file. It does not begin before that is known, as tasks
+with an id begin only once they are on disk.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from .whereabouts import Whereabouts
 
 
 class Intake:
-    """What one keeper takes in.
+    """The intake of one keeper.
 
     Args:
-        group: Has it written.
-        commits: Writes it.
+        group: Gathers changes.
+        commits: Writes them.
         drafts: Makes rows.
-        keepings: What is kept at each link.
+        keepings: The durable tasks of each link.
         where: Where each task is.
-        lookups: Asks the file who has an id.
-        strike: Ends a task that is only in the file.
-        join: Has an early task be one that is only in the file.
-        left: What stays for the next host and has an id, by that.
+        lookups: Ask the file who has an id.
+        strike: End a task that is only in the file.
+        join: Merge an early task with one that is only in the file.
+        left: Tasks that stay for the next host, by id.
 
     Attributes:
         is_open: Whether the file is open.
-        early: The last task at a link with each id of which it is not known who has it.
+        early: For each id whose holder is not known, the last early task with it.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Intake:
     ) -> None:
         self.is_open = False
         self.early: dict[str, Early] = {}
-        self._before: list[Early] = []  # scheduled before it was open
+        self._before: list[Early] = []  # scheduled before the file was open
         self._left = left
         self._group = group
         self._commits = commits
@@ -69,7 +69,7 @@ class Intake:
         self._join: Callable[[Early, Row], object] = join
 
     def open(self) -> None:
-        """Go on with what was scheduled before the file was open, which it is now."""
+        """Go on with tasks scheduled before the file was open; it is now."""
         self.is_open = True
         before, self._before = self._before, []
         for early in before:
@@ -83,7 +83,7 @@ class Intake:
         self._lookups.by_id(early.draft.id, partial(self._answered, early))
 
     def _answered(self, early: Early, row: Row | None) -> None:
-        """Go on with an early task, and the one of the file that has its id."""
+        """Go on with an early task, given the row that has its id in the file."""
         assert early.draft.id is not None
         last = self.early[early.draft.id]
         if last is early:
@@ -95,16 +95,16 @@ class Intake:
         self._settle(early)
 
     def _settle(self, early: Early) -> None:
-        """Put an early task into the file, if it has not ended, and is none of it."""
+        """Put an early task into the file, unless it has ended or is in the file already."""
         if self._keepings[early.worker].kept.get(early.number) is early.kept:
             row = self._drafts.row(self._group.new_row(), early.kept.due, early.draft)
             self._put(early.kept, row)
             self._keep(early.kept, early.worker, early.number)
 
     def leave(self, due: int, draft: Draft, replace: bool) -> None:
-        """Put a task into the file that the next host is to run, for this one ends.
+        """Put a task into the file for the next host to run, as this one ends.
 
-        If one with its id stays there already, it takes its place (`replace`), or is none.
+        If one with its id stays there already, it replaces that (`replace`), or is dropped.
         """
         if draft.id is None or self._where.horizon.is_whole:
             self._leave(due, draft, replace, None)
@@ -138,16 +138,16 @@ class Intake:
         """Put a task that a link has accepted into the file.
 
         Args:
-            worker: Where it is.
+            worker: Its worker.
             number: Its number there.
-            due: When it is to start.
-            draft: What it is.
-            replace: Whether it takes its id from another.
-            sure: Whether it is known that no other has it.
+            due: Its due time, in nanoseconds since the epoch.
+            draft: Its draft.
+            replace: Whether it takes its id from another task.
+            sure: Whether it is known that no other task has its id.
         """
         sure |= draft.id is None or self._where.horizon.is_whole
         if self.is_open and sure:
-            if draft.id in self._left:  # though this host goes on after all
+            if draft.id in self._left:  # as this host goes on after all
                 self._group.strike(self._left.pop(draft.id))
             row = self._drafts.row(self._group.new_row(), due, draft)
             kept = Kept.of(row)
@@ -162,7 +162,7 @@ class Intake:
     def _enter_early(self, worker: int, number: int, due: int, draft: Draft, replace: bool) -> Kept:
         kept = Kept.of(Row(NOT_GIVEN, due, 0, b"", draft.key, draft.id))
         before = None if draft.id is None else self.early.get(draft.id)
-        if before is not None:  # who had the id before has ended, or gives it up
+        if before is not None:  # that one has ended, or loses the id
             replace |= before.replace or before.kept.row == WITHDRAWN
         early = Early(kept, draft, worker, number, due, replace)
         if draft.id is not None:
@@ -181,7 +181,7 @@ class Intake:
         payloads: Sequence[bytes],
         draft: Draft,
     ) -> None:
-        """Put tasks that differ in their arguments, and maybe times, into the file."""
+        """Put tasks that differ only in arguments, and maybe due times, into the file."""
         if not self.is_open:
             each = repeat(dues) if isinstance(dues, int) else dues
             for number, (due, payload) in enumerate(zip(each, payloads, strict=False), first):

@@ -1,11 +1,11 @@
-"""The durable tasks of one manager: written before it is too late, and read back at its start.
+"""The durable tasks of one manager: written in time, and read back when it starts.
 
-    start ─► the file is opened, its tasks are given to the links ─► the links start
-    schedule ─► take ─► a call for the link ─► enter: a row of the file ─► Group ─► Commits
-    a link's end of a task ─► Keeping ─► Group
-    close ─► the last batch ─► the file is let go, when no worker runs any more
+    start ─► the file is opened, its tasks are passed to the links ─► the links start
+    schedule ─► Drafts ─► a call for the link ─► Intake: a row of the file ─► Group ─► Commits
+    an ending at a link ─► Keeping ─► Group
+    close ─► the last batch ─► the file is closed, when no worker runs any more
 
-A durable task is a task of its link as any other; what is kept of it besides is `Kept`.
+A durable task is a task of its link like any other; what is kept of it besides is a `Kept`.
 """
 
 from __future__ import annotations
@@ -53,29 +53,29 @@ class Keeper:
 
     Args:
         store: The file.
-        writer: In whose thread it is used.
+        writer: The thread that uses it.
         workers: How many workers there are.
         timed: Whether tasks have due times.
         shipper: Makes payloads.
-        calls: Makes what links take.
-        notes: Reads and writes what goes with tasks.
+        calls: Makes calls for the links.
+        notes: Reads and writes the notes of tasks.
         clock: Return the present in nanoseconds since the epoch.
-        loop_thread: Where calls are right.
-        new_due: Reads the time to which a task is rescheduled.
+        loop_thread: The thread in which calls are allowed.
+        new_due: Return the due time for a reschedule.
         failed: Called when the store cannot be used, or not any more.
 
     Attributes:
-        keepings: What is kept at each link.
-        commits: Says what is on disk.
-        group: What is to be written next.
-        letters: Has the dead letters in the file.
-        drafts: Makes what is to be entered.
-        where: Where each task is, and where memory ends.
-        shelf: Those who hold a task that is only in the file.
-        intake: Takes what links have accepted.
-        is_open: Whether the file has been opened, and what is due first is in memory.
-        size: The bytes of the file, as last seen.
-        repeats: Those of the file, once it is open, until they are taken from here.
+        keepings: The durable tasks of each link.
+        commits: Writes changes, and says what is on disk.
+        group: The changes to be written next.
+        letters: The dead letters in the file.
+        drafts: Makes drafts of new tasks.
+        where: Where each task is, and the horizon.
+        shelf: The tasks that are only in the file.
+        intake: Enters tasks that links have accepted.
+        is_open: Whether the file is open, and the tasks due first are in memory.
+        size: The size of the file in bytes, as last seen.
+        repeats: The repeats of the file, from its opening until they are taken.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Keeper:
         self.drafts: Drafts = Drafts(shipper, self._functions, notes)
         self._restoring: Restoring | None = None
         self._suspects = Suspects()
-        left: dict[str, Kept] = {}  # what stays for the next host and has an id, by that
+        left: dict[str, Kept] = {}  # tasks that stay for the next host, by id
         self.where: Whereabouts = Whereabouts(workers)
         self.commits: Commits = Commits(store, writer, self.group, self._marks.age, self._fail)
         self.commits.written = self.where.horizon.written
@@ -153,12 +153,12 @@ class Keeper:
     def open(
         self, loop: asyncio.AbstractEventLoop, admission: Admission, then: Callable[[], None]
     ) -> None:
-        """Open the store, and give its tasks to the links.
+        """Open the store, and pass its tasks to the links.
 
         Args:
-            loop: The running one.
-            admission: Takes the tasks.
-            then: Called when those that are due first have been given.
+            loop: The running loop.
+            admission: Passes tasks to the links.
+            then: Called when the tasks due first have been passed.
         """
         self._loop, self._admission = loop, admission
         self._opened = loop.create_future()
@@ -167,28 +167,28 @@ class Keeper:
         self._feeding.add_done_callback(self._was_opened)
 
     async def ready(self) -> None:
-        """Return when it is open, and what is due first is in memory.
+        """Wait until the store is open, and the tasks due first are in memory.
 
         Raises:
             StoreError: It cannot be opened.
-            RuntimeError: Nobody has opened it.
+            RuntimeError: `open` was not called.
         """
         if self._opened is None:
             raise RuntimeError("the store of a manager is opened by start(), which comes first")
         await asyncio.shield(self._opened)
 
     async def settle(self) -> bool:
-        """Write all that there is, as far as it can be; return whether all of it is in the file."""
+        """Write all changes, as far as possible; return whether all are in the file."""
         if self._feeding is not None:
             await asyncio.wait([self._feeding], timeout=CLOSE_PATIENCE)
             self._feeding.cancel()
         if self._paging is not None:
             await self._paging.stop()
         if self.is_open:
-            with contextlib.suppress(TimeoutError):  # of who has an id: the file does not answer
+            with contextlib.suppress(TimeoutError):  # of lookups: the file does not answer
                 async with asyncio.timeout(CLOSE_PATIENCE):
                     await self._lookups.settle()
-            with contextlib.suppress(StoreError):  # the manager has failed by it
+            with contextlib.suppress(StoreError):  # the manager has failed because of it
                 await self._asking.settle()  # a backup, maybe
                 return await self.commits.finish()
         return False
@@ -201,7 +201,7 @@ class Keeper:
         then()
 
     def _was_opened(self, opening: asyncio.Task[None]) -> None:
-        """Say how it went; a task that is cancelled before its first step could not do so."""
+        """Report the result; a task cancelled before its first step could not do so itself."""
         assert self._opened is not None
         error: BaseException | None
         if opening.cancelled():
@@ -217,7 +217,7 @@ class Keeper:
             self._fail(reason)
 
     async def _feed(self, opening: Opening) -> None:
-        """Give the first tasks of the file to the links, and rows to what was scheduled."""
+        """Pass the first tasks of the file to the links, and give rows to early tasks."""
         assert self._admission is not None
         assert self._loop is not None
         now = self._clock()
@@ -262,23 +262,23 @@ class Keeper:
     # ---- new tasks
 
     def know(self, id_: str | None) -> None:
-        """See to it that who has an id is known, if a function was registered meanwhile."""
+        """Admit tasks whose functions were registered meanwhile, one of which may have the id."""
         if id_ is not None and self._restoring is not None:
             self._restoring.resolve(self._clock())
 
     def free(self, id_: str | None) -> None:
-        """Free an id, if there is one, of a task whose function nobody has registered."""
+        """Free an id, if given, that a task of an unregistered function has."""
         if id_ is not None and self._restoring is not None:
             self._restoring.claim(id_, self._clock())
 
     def is_far(self, due: int) -> bool:
-        """Whether a new task is to be only in the file."""
+        """Whether a new task will be only in the file."""
         return self.intake.is_open and not self.where.horizon.is_near(due, self.group.next_row)
 
-    # ---- what users ask
+    # ---- called by users
 
     async def stored(self, kept: Kept | None) -> None:
-        """Return when a task is on disk; None: everything so far is.
+        """Wait until a task is on disk; None: everything so far.
 
         Raises:
             StoreError: It never will be.
@@ -296,13 +296,13 @@ class Keeper:
         await self._asking.ask(partial(self.store.backup, path))
 
     def figures(self) -> dict[str, Any]:
-        """Return what `stats()` tells of the store; any thread may ask."""
+        """Return the store's figures for `stats()`; any thread may ask."""
         return self.commits.figures() | {"store_bytes": self.size}
 
     # ---- once a tick
 
     def look_after(self) -> None:
-        """Is called once a tick: says that the host lives, and looks after what waits."""
+        """Record that the host is alive, and do the regular work; called once a tick."""
         if not self.is_open or self._closing is not None:
             return
         now = self._clock()
@@ -314,13 +314,13 @@ class Keeper:
             self._paging.look()
         if self._restoring is not None and self._restoring.resolve(now):
             self.commits.soon()
-        if self._marks:  # though nothing else be written
+        if self._marks:  # even if nothing else is written
             self.commits.soon()
         if not self._ticking:
             self._ticking = True
             try:
                 self._writer.submit(partial(self._tick, now), self._ticked)
-            except StoreError as error:  # there is no writer any more
+            except StoreError as error:  # the writer has stopped
                 self._fail(error)
 
     def _tick(self, now: int) -> int:
@@ -333,7 +333,7 @@ class Keeper:
             self.size = size or 0
         elif self._closing is None and (
             isinstance(error, StoreGone) or not isinstance(error, StoreError)
-        ):  # else the next batch tells what is wrong
+        ):  # else the next batch reports it
             self._fail(error)
 
     # ---- its end
@@ -344,10 +344,10 @@ class Keeper:
         self._failed(reason)
 
     async def close(self) -> None:
-        """Write what is left, and let go of the file: no worker runs any more."""
+        """Write what is left, and close the file; no worker runs any more."""
         if self._loop is None:
             return
-        if self._closing is None or self._closing.cancelled():  # as by who cancels all tasks
+        if self._closing is None or self._closing.cancelled():  # as when all tasks are cancelled
             self._closing = self._loop.create_task(self._close())
         await asyncio.shield(self._closing)
 
@@ -364,29 +364,29 @@ class Keeper:
         except StoreError as error:
             if self._asking.has_file:
                 log.error("%s", error)
-        except TimeoutError:  # a disk that hangs, and a thread with it
-            log.error("%s does not answer, and is let go when it does", self.store.path)
+        except TimeoutError:  # a disk that hangs, and the thread with it
+            log.error("%s does not answer; it is closed when it does", self.store.path)
         self._writer.stop()
         self._writer.join(1.0)
 
     def _is_in_doubt(self) -> bool:
-        """Whether tasks are left that may have ended an earlier host, and were not cleared."""
+        """Whether suspects of an earlier host's end are left that were not cleared."""
         restoring = self._restoring
         left = restoring is not None and restoring.leaves_suspects
         return left or any(keeping.leaves_suspects for keeping in self.keepings)
 
     def abandon(self) -> None:
-        """Write what can be written, and let go: the loop is over, and maybe the program, too."""
+        """Write what can be written, and close: the loop is over, and maybe the program, too."""
         if self._loop is None or self._is_abandoned:
             return
         self._is_abandoned = True
-        with contextlib.suppress(StoreError):  # it was let go before
+        with contextlib.suppress(StoreError):  # the writer has stopped
             if self.is_open:
                 self.commits.abandon()
             self._writer.submit(partial(self._asking.close, False), lambda *_: None)
         self._writer.stop()
         self.commits.stop(StoreError(f"the event loop of the manager of {self.store.path} is over"))
-        # The program may end next, and then no other thread runs any more.
+        # The program may end next, and no other thread would run then.
         patience = 0.0 if sys.is_finalizing() else CLOSE_PATIENCE
         with contextlib.suppress(RuntimeError):  # of the thread itself, which goes on
             if not self._writer.join(patience):

@@ -1,12 +1,12 @@
-"""What becomes of the durable tasks of one link, written down as it happens.
+"""Records what happens to the durable tasks of one link.
 
     Book, Receiver, Endings (or LocalRunner) ─► Keeping ─► Group: strike, change, bury
                                                  │
-                                                 ├► Marks: what runs over a commit is on record
+                                                 ├► Marks: begun, if it outlasts a commit
                                                  └► ConfirmedStarts: may it begin?
 
 A task's number at its link leads to what is kept of it. Numbers of tasks that are not durable are
-passed over: a link without durable tasks pays for a look at an empty dict.
+ignored: a link without durable tasks pays for a look at an empty dict.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .suspects import Suspects
 from .whereabouts import Whereabouts
 
 MOST_LOSSES = 3
-"""Deaths in a row, of its worker or its host, after which a task is not begun again."""
+"""Deaths in a row, of its worker or its host, after which a task does not begin again."""
 
 NOT_GIVEN, WITHDRAWN = -1, -2
-"""In the place of a row's number, before the file is open: it has none; and never gets one."""
+"""Stand for the row number of a task that has none yet, and of one that never gets one."""
 
 _REASONS = {
     wire.UNREADABLE: Reason.UNREADABLE,
@@ -44,21 +44,21 @@ class Keeping:
     """The durable tasks of one link.
 
     Args:
-        group: Takes what changes.
+        group: Gathers changes.
         commits: Says what is on disk.
-        marks: Of what has begun.
-        suspects: Whose turn it is.
+        marks: The begun marks of tasks.
+        suspects: Decide whose turn it is.
         timed: Whether tasks have due times.
         clock: Return the present in nanoseconds since the epoch.
-        bury: Makes a task a dead letter, with a reason and a text.
-        wait_stored: Return when a task is on disk; None: everything so far.
-        left: What stays for the next host and has an id, by that.
+        bury: Make a task a dead letter, with a reason and a text.
+        wait_stored: Wait until a task is on disk; None: everything so far.
+        left: Tasks that stay for the next host, by id.
         where: Where each durable task is, by its row.
-        when_known: Calls back when it is known who has the ids of all that was scheduled so far.
+        when_known: Call back when the holders of all ids used so far are known.
 
     Attributes:
         kept: What is kept of each task, by its number here.
-        leaves_suspects: Whether tasks stayed for the next host that may have ended an earlier one,
+        leaves_suspects: Whether tasks that may have ended an earlier host stayed for the next,
             with nothing in their rows to show it.
     """
 
@@ -91,57 +91,57 @@ class Keeping:
         self._wait_stored = wait_stored
 
     def all_durable(self, numbers: Iterable[int]) -> bool:
-        """Whether all of these are durable, and there is one."""
+        """Return whether there are any numbers, and all are of durable tasks."""
         if not self.kept:
             return False
         known = [number in self.kept for number in numbers]
         return bool(known) and all(known)
 
     async def stored(self, number: int, kept: Any) -> None:
-        """Return when a task is on disk, by what a handle has of it; see `home.Home`."""
+        """Wait until a task is on disk, given what its handle keeps; see `home.Home`."""
         await self._wait_stored(kept if isinstance(kept, Kept) else self.kept.get(number))
 
     def ref(self, number: int, kept: Any = None) -> TaskRef | None:
-        """Return the reference of a task by its row; None if it is not durable, or has none yet."""
+        """Return a task's reference by its row; None if it is not durable, or has no row yet."""
         if not isinstance(kept, Kept):
             kept = self.kept.get(number)
         return None if kept is None else self._where.ref(kept.row)
 
     def waits(self, number: int) -> bool:
-        """Whether a task begins on the store's word alone."""
+        """Whether a task begins only once its start is on record."""
         kept = self.kept.get(number)
         return kept is not None and is_confirmed(kept)
 
     def is_once(self, number: int) -> bool:
-        """Whether a task is not to begin a second time."""
+        """Whether a task must not begin a second time."""
         kept = self.kept.get(number)
         return kept is not None and kept.once
 
     # ---- starts
 
     def announced(self, numbers: Iterable[int]) -> None:
-        """Tasks may have begun; those that wait for the store's word have when they get it."""
+        """Note that tasks may have begun, except those that begin on record."""
         if self.kept:
             known = [self.kept[number] for number in numbers if number in self.kept]
             self._marks.begun(*(kept for kept in known if not is_confirmed(kept)))
 
     def proposed(self, numbers: Sequence[int], begin: Callable[[list[int]], None]) -> None:
-        """Tasks begin when `begin` is called: when it is on record, and in their turn.
+        """Call `begin` when the start of tasks is on record, and it is their turn.
 
-        It is called with those that have not been withdrawn meanwhile, nor announced once more.
+        It is called with those neither withdrawn nor announced again meanwhile.
         """
         kept = {number: self.kept[number] for number in numbers if number in self.kept}
         self._starts.proposed(numbers, kept, begin)
 
     def unbegun(self, numbers: Iterable[int]) -> None:
-        """Tasks that were announced have not begun."""
+        """Note that announced tasks have not begun."""
         for number in numbers:
             if number in self.kept:
                 self._starts.forget(number)
                 self._rest(self.kept[number])
 
     def _rest(self, kept: Kept) -> None:
-        """Note that a task does not run."""
+        """Note that a task is not running."""
         self._marks.forget(kept)
         if kept.suspect:
             self._suspects.clear(kept, self._clock())
@@ -153,7 +153,7 @@ class Keeping:
     # ---- other times
 
     def retried(self, until: Mapping[int, int]) -> None:
-        """Attempts have failed; the tasks start once more at these times, by number."""
+        """Note that attempts have failed; the tasks start once more at these times, by number."""
         for number, due in until.items():
             kept = self.kept.get(number)
             if kept is None:
@@ -171,11 +171,11 @@ class Keeping:
             self._commits.soon()
 
     def moved(self, number: int, due: int) -> None:
-        """A task that waits was given another time."""
+        """Note that a pending task was rescheduled."""
         kept = self.kept.get(number)
         if kept is not None:
             kept.due, kept.given = due, None
-            if kept.row >= 0:  # else the file has not been opened
+            if kept.row >= 0:  # else the file has no row of it yet
                 self._starts.forget(number)
                 self._rest(kept)
                 self._where.horizon.keep(due, kept.row)
@@ -183,10 +183,10 @@ class Keeping:
                 self._commits.soon()
 
     def dispossess(self, number: int, running: bool) -> bool:
-        """A task has lost its id to another one: if it has not begun, it never is to.
+        """Note that a task has lost its id to another; if it has not begun, it never will.
 
         Returns:
-            Whether it goes on without.
+            Whether it goes on without the id.
         """
         kept = self.kept.get(number)
         if kept is None:
@@ -200,17 +200,17 @@ class Keeping:
         return True
 
     def leave_out(self, number: int) -> None:
-        """A task has turned out to be another one, and never is to begin."""
+        """Forget a task that has turned out to duplicate another; it must not begin."""
         del self.kept[number]
         self._starts.forget(number)
 
     def withdrawn(self, number: int) -> None:
-        """A task was asked to end: it is to be found by no host any more, though it may run."""
+        """Strike a task that was asked to end: no host must find it, though it may still run."""
         kept = self.kept.pop(number, None)
         if kept is None:
             return
         self._starts.forget(number)
-        if kept.row < 0:  # it is not known yet who has its id
+        if kept.row < 0:  # the holder of its id is not known yet
             kept.row = WITHDRAWN
         else:
             self._marks.forget(kept)
@@ -231,14 +231,13 @@ class Keeping:
         values: Iterable[Any] = (),
         ending: int = wire.FAILED,
     ) -> Collection[int]:
-        """Tasks have ended.
+        """Note that tasks have ended.
 
         Args:
-            numbers: Which, perhaps among others.
-            state: How.
-            values: Of failures, losses and what was UNASKED, what is told of each: payloads or
-                exceptions.
-            ending: More about a failure, as of `wire`.
+            numbers: The tasks, durable or not.
+            state: How they have ended.
+            values: Their outcomes, payloads or exceptions, if failed, lost or UNASKED.
+            ending: More about a failure; see `wire`.
 
         Returns:
             Those of them that are dead letters, and not lost.
@@ -247,16 +246,16 @@ class Keeping:
         if not self.kept:
             return ()
         letters: set[int] = set()
-        told = state in (State.FAILED, State.LOST) or ending == wire.UNASKED
+        with_values = state in (State.FAILED, State.LOST) or ending == wire.UNASKED
         found = False
         if state is State.FINISHED:
             numbers = self._strike_most(numbers)
-        for number, value in zip(numbers, values if told else numbers, strict=False):
+        for number, value in zip(numbers, values if with_values else numbers, strict=False):
             kept = self.kept.pop(number, None)
             if kept is None:
                 continue
             has_begun = not self._starts.forget(number)
-            if kept.row < 0:  # it is not known yet who has its id
+            if kept.row < 0:  # the holder of its id is not known yet
                 if state is State.CANCELLED:
                     kept.row = WITHDRAWN
                 continue
@@ -266,7 +265,7 @@ class Keeping:
                 self._suspects.clear(kept, self._clock())
             if state is State.KEPT:
                 self._leave(kept, has_begun)
-            elif told:
+            elif with_values:
                 reason = Reason.LOST
                 if state is not State.LOST:
                     letters.add(number)
@@ -280,7 +279,7 @@ class Keeping:
         return letters
 
     def _strike_most(self, numbers: Iterable[int]) -> list[int]:
-        """Strike those that have ended as most do; return the numbers of the others."""
+        """Strike the finished tasks that need no more than that; return the other numbers."""
         ended, others = [], []
         for number in numbers:
             kept = self.kept.get(number)
@@ -299,7 +298,7 @@ class Keeping:
         return others
 
     def _leave(self, kept: Kept, has_begun: bool) -> None:
-        """Leave a task for the next host: what is on record and has begun has had an attempt."""
+        """Leave a task for the next host; if it is on record and has begun, an attempt counts."""
         self.leaves_suspects |= kept.suspect and not kept.losses
         if kept.id is not None:
             self._left[kept.id] = kept
@@ -317,21 +316,21 @@ class Keeping:
             text = text_of(value)
         self._put_away(kept, reason, text)
 
-    # ---- deaths and closes: what becomes of it
+    # ---- deaths and closes
 
     def runs_again(self, number: int, otherwise: bool) -> bool:
-        """Say whether a task that had begun in a process that is gone runs again.
+        """Return whether a task that had begun in a process that is gone runs again.
 
-        One that does is a suspect from now on: it may have killed its process.
+        If so it is a suspect from now on: it may have killed its process.
 
         Args:
-            number: Which.
-            otherwise: What holds of a task that is not durable.
+            number: The task's number.
+            otherwise: The answer for a task that is not durable.
         """
         kept = self.kept.get(number)
         if kept is None:
             return otherwise
-        if self._starts.forget(number):  # it certainly has not
+        if self._starts.forget(number):  # it certainly has not begun
             self._rest(kept)
             return True
         kept.losses += 1
@@ -345,11 +344,11 @@ class Keeping:
         return True
 
     def confirmed_again(self, number: int) -> int:
-        """Return how a task that runs again is confirmed, as of `wire.More`; 0: as before."""
+        """Return how a task that runs again is confirmed (see `wire.More`); 0: as before."""
         return wire.ALONE if number in self.kept else 0
 
     def stays(self, number: int, running: bool) -> bool:
-        """Say whether a task that nobody has asked to end stays for the next host."""
+        """Return whether a task that nobody has asked to end stays for the next host."""
         kept = self.kept.get(number)
         if kept is None or kept.row < 0 or not self._commits.has(kept.stamp):
             return False

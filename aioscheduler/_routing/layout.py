@@ -1,4 +1,4 @@
-"""How many schedulers and workers a manager has, from what the user said and left unsaid."""
+"""Works out the number of schedulers and workers of a manager, from the user's counts, if any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMED_PER_WORKER = 4
 
 
 class Engine(Protocol):
-    """What runs workers on other machines (`_outpost.engine.Engine`), as far as it matters here."""
+    """Runs workers on other machines (`_outpost.engine.Engine`); only what is needed here."""
 
     @property
     def nodes(self) -> int: ...
@@ -22,10 +22,10 @@ class Engine(Protocol):
 
 
 def check_count(name: str, value: object, least: int) -> None:
-    """Refuse what is not an int of at least `least`.
+    """Check that a value is an int of at least `least`.
 
     Raises:
-        TypeError: It is no int (a bool is none).
+        TypeError: It is not an int, or is a bool.
         ValueError: It is too small.
     """
     if not isinstance(value, int) or isinstance(value, bool):
@@ -35,10 +35,10 @@ def check_count(name: str, value: object, least: int) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False: "no" would be true.
+    """Check that a value is True or False: "no" would be true.
 
     Raises:
-        TypeError: It is no bool.
+        TypeError: It is not a bool.
     """
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {value!r}")
@@ -48,11 +48,11 @@ def workers_of(engine: Engine, workers: int | None) -> int:
     """Return how many workers an engine has.
 
     Args:
-        engine: Where they are to run.
-        workers: How many the user wants, if that was said.
+        engine: The engine that runs them.
+        workers: The number that the user gave, if any.
 
     Raises:
-        ValueError: It was, and it is another number.
+        ValueError: The user gave another number.
     """
     each = f"nodes={engine.nodes} times workers_per_node={engine.workers_per_node}"
     found = engine.nodes * engine.workers_per_node
@@ -65,7 +65,7 @@ def workers_of(engine: Engine, workers: int | None) -> int:
 
 
 def read_engine(engine: object) -> Engine | None:
-    """Return an engine, if there is one.
+    """Return the engine that the user gave, if any.
 
     Raises:
         TypeError: It is something else.
@@ -74,7 +74,7 @@ def read_engine(engine: object) -> Engine | None:
         return None
     if isinstance(engine, type) or not all(hasattr(engine, name) for name in _OF_ENGINE):
         raise TypeError(
-            f"engine is an engine, such as aioscheduler.ray.RayEngine(nodes=2, "
+            f"engine must be an engine, such as aioscheduler.ray.RayEngine(nodes=2, "
             f"workers_per_node=4), not {engine!r:.200}"
         )
     return cast("Engine", engine)
@@ -84,15 +84,15 @@ _OF_ENGINE = ("nodes", "workers_per_node", "command", "settings", "lost_after")
 
 
 def lay_out(order: Order, schedulers: int | None, workers: int | None) -> tuple[list[int], bool]:
-    """Return the number of schedulers of each worker, and whether that is this process.
+    """Return the number of schedulers of each worker, and whether they run in this process.
 
     Args:
-        order: Of the schedulers.
-        schedulers: How many in all, if the user said so.
-        workers: How many processes, if the user said so.
+        order: The order of the schedulers.
+        schedulers: How many in all, if the user gave a number.
+        workers: How many processes, if the user gave a number.
 
     Raises:
-        TypeError: A count is no int.
+        TypeError: A count is not an int.
         ValueError: A count is too small, or there are more workers than schedulers.
     """
     if schedulers is not None:

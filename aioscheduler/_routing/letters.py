@@ -1,9 +1,9 @@
 """The dead letters in the file: read page by page, and dropped.
 
-dead_letters, requeue, discard ─► Letters ─┬─► the writer's thread: Store.letters
-                                           └─► Group: a letter is one no more
+    dead_letters, requeue, discard ─► Letters ─┬─► the writer's thread: Store.letters
+                                               └─► Group: a letter is dropped
 
-What was dropped is passed over, whatever the file still says; until that is written, or cannot be.
+A dropped letter is skipped although the file still has it, until that is written, or cannot be.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .._durable.records import Letter, Reason, Store
 from .commits import Commits
 
 _PAGE = 256  # letters read at a time
-_ROWS = range(1 << 63)  # those that a file can have
+_ROWS = range(1 << 63)  # possible rows of a file
 
 
 class Letters:
     """The dead letters of one store.
 
     Args:
-        store: Has them.
-        group: Has it written that one is dropped.
-        commits: Writes it.
-        call: Has something done in the writer's thread.
-        stored: Return when everything so far (None) is on disk.
+        store: The store.
+        group: Gathers changes.
+        commits: Writes them.
+        call: Run a call in the writer's thread.
+        stored: Wait until everything so far (None) is on disk.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class Letters:
         self._commits = commits
         self._call: Callable[[Callable[[], Any]], Awaitable[Any]] = call
         self._stored: Callable[[None], Awaitable[None]] = stored
-        self._dropped: set[int] = set()  # rows of those that are letters no more
-        self._unwritten: deque[tuple[int, int]] = deque()  # which, and when that is on disk: stamps
-        self._readers = 0  # who may have pages that were read before
+        self._dropped: set[int] = set()  # rows
+        self._unwritten: deque[tuple[int, int]] = deque()  # dropped rows, with their stamps
+        self._readers = 0  # readers that may hold earlier pages
 
     async def read(self, reason: Reason | None, limit: int | None) -> AsyncIterator[Letter]:
-        """Yield the dead letters that are there by now, in order of row, without payloads.
+        """Yield the present dead letters, in order of row, without payloads.
 
         Args:
-            reason: Only those of one reason.
-            limit: So many at most.
+            reason: Yield only letters with this reason; None: all.
+            limit: Yield at most this many; None: all.
 
         Raises:
             StoreError: They cannot be read.
         """
-        until = self._group.next_row  # what is requeued meanwhile and fails again is none of them
+        until = self._group.next_row  # excludes letters requeued and failed again meanwhile
         await self._stored(None)
         after, left = -1, limit
         self._forget_written()
@@ -84,7 +84,7 @@ class Letters:
             self._readers -= 1
 
     async def find(self, row: int) -> Letter | None:
-        """Return the one with a row, and its payload.
+        """Return the letter of a row, with its payload.
 
         Raises:
             StoreError: It cannot be read.
@@ -101,17 +101,17 @@ class Letters:
             self._readers -= 1
 
     def _forget_written(self) -> None:
-        """Leave it to the file whether what was dropped is one: it has the task, or the letter."""
+        """Forget drops that are written, or cannot be: the file is right about them by now."""
         if not self._readers:
             while self._unwritten and self._unwritten[0][1] <= self._commits.reached:
                 self._dropped.discard(self._unwritten.popleft()[0])
 
     def drop(self, row: int, instead: int | None = None) -> None:
-        """Have a letter be one no more.
+        """Drop a letter.
 
         Args:
-            row: Which.
-            instead: The row of the task that has come in its place, if one has; see `Group`.
+            row: Its row.
+            instead: The row of the task that replaces it, if any; see `Group`.
         """
         self._forget_written()
         self._dropped.add(row)

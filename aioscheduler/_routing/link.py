@@ -1,8 +1,8 @@
 """The contract between a manager and what runs its tasks: a worker, or its own loop.
 
-Two links exist: `local.LocalLink` (schedulers in this loop) and `remote.RemoteLink` (a worker
-process behind two pipes). A third, say an actor of another engine, needs to keep this contract
-and nothing else; the manager does not know which one it has.
+There are two links: `local.LocalLink` (schedulers in this loop) and `remote.RemoteLink` (a worker
+process behind two pipes). A third, say to an actor of another engine, need only keep this contract;
+the manager does not know which one it has.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from ..task import Task
 
 
 class LoadCounter(Protocol):
-    """Who counts tasks: told by links, so that placement and limits are right."""
+    """Counts tasks as links report them, for placement and limits."""
 
     def count_waiting(self, worker: int, scheduler: int, change: int) -> None:
-        """So many more tasks wait to start; less than 0: so many fewer."""
+        """Change the number of pending tasks."""
 
     def count_ended(self, worker: int, scheduler: int, count: int) -> None:
-        """`count` tasks have ended."""
+        """Count `count` tasks as ended."""
 
     def count_emptied(self, worker: int) -> None:
-        """No task is left there."""
+        """Count all tasks of a worker as ended."""
 
 
 class Shipper(Protocol):
-    """Who turns what users call into what a link takes; the same for all links of a manager."""
+    """Turns users' coroutines into calls for links; one for all links of a manager."""
 
     def take_record(self, options: Options | None, captured: Captured | None) -> Any:
-        """Turn what goes with a task into what `take` and `Link.schedule_many` take.
+        """Make a record for `take` and `Link.schedule_many`.
 
         Args:
-            options: The task's, if it has any.
-            captured: What was captured for it, if anything was.
+            options: The task's options, if it has any.
+            captured: The values captured for it, if any.
         """
 
     def take(self, coro: Any, record: Any = None) -> Any:
@@ -52,32 +52,32 @@ class Shipper(Protocol):
 
         Args:
             coro: The coroutine.
-            record: What `take_record` gave; None: nothing goes with it.
+            record: The result of `take_record`; None: no record.
         """
 
     def take_function(self, function: Callable[..., Any]) -> Any:
-        """Turn what `map` calls into what `Link.schedule_many` takes."""
+        """Turn the function of a `map` into one for `Link.schedule_many`."""
 
     def take_arguments(self, args: tuple[Any, ...]) -> Any:
-        """Turn the arguments of one call into what `Link.schedule_many` takes."""
+        """Turn the arguments of one call into a payload for `Link.schedule_many`."""
 
     def take_plain(self, calls: list[tuple[Any, ...]]) -> list[Any] | None:
-        """Turn those of many calls at once, if they need no care; None: take them singly."""
+        """Turn the arguments of many plain calls at once; None: take them one by one."""
 
 
 class LinkStats(NamedTuple):
-    """What a link alone knows of its worker.
+    """What only a link knows of its worker.
 
     Attributes:
-        state: What the process there is doing.
-        avoided: Whether new tasks are better sent elsewhere.
-        pid: Of the process; None if there is none.
-        running: Tasks that have started and not ended.
-        counts: What has been counted there, by the names of `stats.COUNTS`.
-        history: What the processes there have told of lateness.
-        node: The machine that the process is on, if it is not this one.
-        usage: What the process takes, CPU in per cent of a core and resident bytes, as that machine
-            measures it; None: it is one of this machine, which is measured here.
+        state: The state of the worker.
+        avoided: Whether new tasks should avoid the worker.
+        pid: The id of its process; None if there is none.
+        running: How many tasks have started and not ended.
+        counts: Counters, by the names of `stats.COUNTS`.
+        history: The lateness that its processes have reported.
+        node: The machine of the process, if it is not this one.
+        usage: CPU in per cent of a core, and resident bytes, as measured on that machine; None: the
+            process is on this machine, and is measured here.
     """
 
     state: WorkerState
@@ -91,16 +91,16 @@ class LinkStats(NamedTuple):
 
 
 class Link(Home, Protocol):
-    """Schedulers of one worker, or of this loop, numbered from 0."""
+    """The schedulers of one worker, or of this loop, numbered from 0."""
 
     @property
     def shipper(self) -> Shipper: ...
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to work in the running loop. What is scheduled earlier waits."""
+        """Start in the running loop. Tasks may be scheduled earlier, and wait."""
 
     async def ready(self) -> None:
-        """Return when tasks can run there.
+        """Wait until tasks can run.
 
         Raises:
             WorkerStartError: They never will.
@@ -110,10 +110,10 @@ class Link(Home, Protocol):
         """Accept a task.
 
         Args:
-            scheduler: Where.
-            due: Nanoseconds since the epoch.
-            when: What the handle shows as its priority: a datetime, or `due`, or 0 in a queue.
-            call: What `Shipper.take` gave.
+            scheduler: The scheduler.
+            due: Due time in nanoseconds since the epoch.
+            when: The due time for the handle: a datetime, or `due`, or 0 in a queue.
+            call: The result of `Shipper.take`.
         """
 
     def schedule_many(
@@ -126,81 +126,80 @@ class Link(Home, Protocol):
         calls: list[Any],
         record: Any,
     ) -> int:
-        """Accept calls of one function, and return the number of the first; others follow on it.
+        """Accept calls of one function; return the number of the first, others are consecutive.
 
         Args:
-            outcomes: Told how they end.
-            offset: The index there of the first.
-            scheduler: Where.
+            outcomes: Notified of their ends.
+            offset: The index of the first there.
+            scheduler: The scheduler.
             dues: Their due times in nanoseconds since the epoch, or one for all.
-            function: What `take_function` gave.
-            calls: What `take_arguments` gave; at most `room()`.
-            record: Of all of them, as for `take`.
+            function: The result of `take_function`.
+            calls: Results of `take_arguments`; at most `room()`.
+            record: One for all, as for `take`.
         """
 
     def room(self) -> int:
-        """How many calls `schedule_many` takes at a time; at least one."""
+        """Return how many calls `schedule_many` accepts at a time; at least one."""
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
         """Return a handle on a task that has not ended, else None."""
 
     def withdraw(self, scheduler: int, number: int) -> bool:
-        """Ask that a task end before it begins; False if it is known that it has, or has ended.
+        """Ask that a task end before it begins; False if it is known to have begun or ended.
 
-        Unlike a cancellation it never touches what has begun: a start on its way wins.
+        Unlike a cancellation it never affects a task that has begun: a start on its way wins.
         """
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Take the handle from a task that has one; its end is told to nobody."""
+        """Remove and return the handle of a task, if any; nobody is notified of its end."""
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
-        """Make a handle that of another task, of which nobody has one."""
+        """Make a handle that of another task, which has none."""
 
     def attach_part(self, part: Part) -> None:
-        """Have a batch be told the end of a task of which nobody has a handle."""
+        """Make a batch the listener of a task that has no handle."""
 
     def scheduler_of(self, number: int) -> int | None:
         """Return the scheduler of a task; None: it has ended."""
 
     def dispossess(self, scheduler: int, number: int) -> None:
-        """Withdraw a task whose id another takes; what has begun goes on without it."""
+        """Withdraw a task that loses its id to another; if it has begun it goes on without it."""
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
-        """Yield what is known of the tasks that have not ended, some hundred at a time.
+        """Yield information on unfinished tasks, a few hundred at a time.
 
-        Each is told of as it is when its list is made; what comes meanwhile may be left out.
+        Each list shows its tasks at the moment it is made; tasks added meanwhile may be left out.
         """
 
     async def flush(self) -> None:
-        """Return when little enough waits to be sent."""
+        """Wait until the send buffer is short."""
 
     def look_after(self, lag: float) -> None:
-        """Is called once a tick, and told how late the host's loop was, in seconds."""
+        """Do the regular work; called once a tick, with the host loop's lateness in seconds."""
 
     def stats(self) -> LinkStats:
-        """Return what `Manager.stats()` needs to know; may be called from any thread."""
+        """Return the figures for `Manager.stats()`; may be called from any thread."""
 
     def kill(self, reason: Exception) -> None:
         """End every task as lost: the manager has failed, for this reason."""
 
     async def close(self, timeout: float | None) -> None:
-        """Cancel what waits; let what runs finish for `timeout` seconds, then end it."""
+        """Cancel pending tasks; give running ones `timeout` seconds to finish, then end them."""
 
     def adopt(self, scheduler: int, due: int, call: Any, alias: int | None) -> int:
-        """Accept a task of which nobody has a handle.
+        """Accept a task that has no handle.
 
         Args:
-            scheduler: Where.
-            due: Nanoseconds since the epoch.
-            call: What there is to do.
-            alias: A number that it was given already, by which references know it; None: it was
-                not.
+            scheduler: The scheduler.
+            due: Due time in nanoseconds since the epoch.
+            call: The call.
+            alias: A number that it was given earlier, and that references use; None: there is none.
 
         Returns:
-            The number that it has here.
+            Its number here.
         """
 
     def adopt_many(
         self, scheduler: int, dues: list[int], function: Any, calls: list[Any], record: Any
     ) -> int:
-        """Accept calls of one function of which nobody has a handle; see `schedule_many`."""
+        """Accept calls of one function that have no handles; see `schedule_many`."""

@@ -1,8 +1,8 @@
-"""Who is to be told of the end of a worker's tasks: handles, batches, or nobody.
+"""The listeners of a worker's tasks, notified of their ends: handles and batches.
 
-A handle is known weakly: once its user has dropped it, the task ends unheard. Only one that
-somebody waits for by callback is kept here. A batch is known by its parts (`outcomes.Part`), sorted
-by pages of numbers, so that a row of results finds its part at once.
+A handle is referenced weakly: once its user has dropped it, the task ends unheard. Only one with a
+callback that somebody waits for is kept here. A batch is known by its parts (`outcomes.Part`),
+indexed by pages of numbers, so that a row of results finds its part at once.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ..task import State, Task
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-FORGET_AT = 64  # handles that are gone; so few cost no memory worth a look
-FORGET_MOST = 10_000  # at a time, which takes a few milliseconds
+FORGET_AT = 64  # dropped handles; fewer are not worth a look
+FORGET_MOST = 10_000  # handles at a time, which takes a few milliseconds
 
 
 class Listeners:
     """The listeners of the tasks of one slot.
 
     Args:
-        home: Of the handles that are made here.
+        home: The home of the handles made here.
     """
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._handles: dict[int, _Handle] = {}
-        # Garbage collection appends here, in whatever thread and moment.
+        # Garbage collection appends here, in any thread, at any moment.
         self._dropped: deque[_Handle] = deque()
-        self._held: set[Task[Any]] = set()  # whose callbacks somebody waits for
+        self._held: set[Task[Any]] = set()  # handles whose callbacks somebody waits for
         self._parts: dict[int, list[Part]] = {}  # of batches, by page
-        self._singles: dict[int, Part] = {}  # those of one task that came from elsewhere
+        self._singles: dict[int, Part] = {}  # parts of one task that was elsewhere before
 
     def hand_out(
         self, scheduler: int, number: int, when: datetime | int, label: object
     ) -> Task[Any]:
-        """Make a handle, and remember it as long as somebody else does."""
+        """Make a handle, and remember it as long as it is referenced elsewhere."""
         task: Task[Any] = Task(self._home, scheduler, number, when, label)
         handle = self._handles[number] = _Handle(task, self._dropped.append)
         handle.number = number
@@ -53,7 +53,7 @@ class Listeners:
         return task
 
     def take(self, number: int) -> Task[Any] | None:
-        """Forget the handle of a task, and give it."""
+        """Forget and return the handle of a task."""
         handle = self._handles.pop(number, None)
         task = None if handle is None else handle()
         if task is not None:
@@ -61,7 +61,7 @@ class Listeners:
         return task
 
     def put(self, task: Task[Any], scheduler: int, number: int) -> None:
-        """Make a handle that of another task, of which nobody has one."""
+        """Make a handle that of another task, which has none."""
         task._home, task._scheduler, task._number = self._home, scheduler, number
         handle = self._handles[number] = _Handle(task, self._dropped.append)
         handle.number = number
@@ -73,48 +73,48 @@ class Listeners:
         self._held.add(task)
 
     def release(self, task: Task[Any]) -> None:
-        """Keep it no longer."""
+        """Stop keeping a handle."""
         self._held.discard(task)
 
     def add(self, part: Part) -> None:
-        """Take the tasks of a batch."""
+        """Add the tasks of a batch."""
         self._parts.setdefault(part.first // PAGE, []).append(part)
 
     def add_single(self, part: Part) -> None:
-        """Take a task of a batch that was elsewhere."""
+        """Add a task of a batch that was elsewhere before."""
         self._singles[part.first] = part
 
     def numbers(self) -> list[int]:
-        """Return the tasks that were scheduled alone, and of which somebody may have a handle."""
+        """Return the tasks outside batches that may have a handle."""
         return list(self._handles)
 
     def find(self, number: int) -> Task[Any] | None:
-        """Return the handle of a task, if there is one or its batch can make one."""
+        """Return the handle of a task, if it has one or its batch can make one."""
         part = self._part_of(number)
         return self.handle_of(number) if part is None else part.task(number)
 
     def handle_of(self, number: int) -> Task[Any] | None:
-        """Return the handle of a task that was scheduled alone, if somebody still has it."""
+        """Return the handle of a task outside batches, if it still exists."""
         handle = self._handles.get(number)
         return handle() if handle is not None else None
 
     def name_of_batch(self, number: int) -> str:
-        """Give the name of the function that a task of a batch calls; "" if it is of none."""
+        """Return the name of the function of a task's batch; "" if it is in none."""
         part = self._part_of(number)
         return "" if part is None else part.name
 
     def __bool__(self) -> bool:
-        """Whether somebody may be told of an end."""
+        """Whether there may be listeners."""
         return bool(self._handles or self._parts or self._singles)
 
     def __contains__(self, number: int) -> bool:
-        """Whether somebody is to be told of a task's end."""
+        """Whether a task has a listener."""
         return self.handle_of(number) is not None or self._part_of(number) is not None
 
     def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> bool:
-        """Tell a task's end, as `Task._settle` takes it; False if nobody wants to know.
+        """Report a task's end, with arguments as for `Task._settle`; False if nobody listens.
 
-        It never raises: the task is struck out by now, and the next is to be told, too.
+        Never raises: the task is struck already, and the next one must be reported, too.
         """
         handle = self._handles.pop(number, None)
         task = handle() if handle is not None else None
@@ -125,8 +125,8 @@ class Listeners:
             if part is not None:
                 part.settle(number, state, value, decode)
                 self._tidy(part)
-        except Exception:  # the loop is closed, say
-            log.exception("the end of task %d could not be told", number)
+        except Exception:  # as when the loop is closed
+            log.exception("the end of task %d could not be reported", number)
         if self._held and task is not None:
             self._held.discard(task)
         return task is not None or part is not None
@@ -134,10 +134,10 @@ class Listeners:
     def settle_row(
         self, first: int, payloads: list[Any], state: State, decode: Decode | None
     ) -> bool:
-        """Tell the ends of numbers in a row, at a tenth of the cost, if all are of one batch.
+        """Report the ends of consecutive tasks, at a tenth of the cost, if all are of one batch.
 
-        The state is not FAILED. False: they are not, or somebody waits for a single one. Then
-        nothing was told. It never raises, as `settle`.
+        The state must not be FAILED. False if they are not of one batch, or one has a listener of
+        its own: nothing is reported then. Never raises, like `settle`.
         """
         if self._dropped:
             self.forget_dropped()
@@ -152,11 +152,11 @@ class Listeners:
                 return False
             self._tidy(part)
         except Exception:
-            log.exception("the ends of %d tasks from %d could not be told", count, first)
+            log.exception("the ends of %d tasks from %d could not be reported", count, first)
         return True
 
     def settle_alike(self, row: Sequence[int], state: State, value: Any) -> None:
-        """Tell the end of numbers in a row, which is the same for all."""
+        """Report the ends of consecutive tasks, which have ended alike."""
         if self.has_batches and self.settle_row(row[0], [value] * len(row), state, None):
             return
         if self.has_batches or self._handles:
@@ -165,7 +165,7 @@ class Listeners:
 
     @property
     def has_batches(self) -> bool:
-        """Whether rows are worth looking for."""
+        """Whether there are tasks of batches."""
         return bool(self._parts or self._singles)
 
     def _part_of(self, number: int) -> Part | None:
@@ -183,17 +183,17 @@ class Listeners:
                 del self._parts[page]
 
     def forget_dropped(self) -> None:
-        """Forget handles that are gone: some of them, so that the loop is not held."""
+        """Forget dropped handles, but not too many at once, so as not to block the loop."""
         dropped = self._dropped
         for _ in range(min(len(dropped), FORGET_MOST)):
             handle = dropped.popleft()
-            # A new handle may have come in its place.
+            # A new handle may have replaced it.
             if self._handles.get(handle.number) is handle:
                 del self._handles[handle.number]
 
 
 class _Handle(weakref.ref[Task[Any]]):
-    """A weak reference that knows which task its handle was for."""
+    """A weak reference to a handle that keeps the number of its task."""
 
     __slots__ = ("number",)
     number: int

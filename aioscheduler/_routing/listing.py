@@ -1,4 +1,4 @@
-"""What is known of the tasks of a link, for `Manager.tasks`: a page or a slice at a time."""
+"""Lists the tasks of a link for `Manager.tasks`, a page or a slice at a time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def list_book(
     ref: Callable[[int, int], TaskRef],
     timed: bool,
 ) -> Iterator[list[TaskInfo]]:
-    """Yield what is known of the tasks of a worker, those of a page at a time.
+    """Yield information on the tasks of a worker, a page at a time.
 
     Args:
-        book: Has them; all are in its ledger.
-        wanted: Which are asked for.
-        ids: Of those that have one, by number.
-        name_task: Give the name of a task.
-        ref: Give its reference, by scheduler and number.
+        book: The tasks; all are in its ledger.
+        wanted: The tasks to list.
+        ids: The ids of tasks, by number.
+        name_task: Return the name of a task.
+        ref: Return its reference, given scheduler and number.
         timed: Whether tasks have due times.
     """
     ledger = book.ledger
@@ -62,13 +62,13 @@ def list_engines(
     ids: Mapping[int, str],
     ref: Callable[[int, int], TaskRef | None],
 ) -> Iterator[list[TaskInfo]]:
-    """Yield what is known of the tasks in this loop, a slice at a time.
+    """Yield information on the tasks in this loop, a slice at a time.
 
     Args:
-        engines: Have them.
-        wanted: Which are asked for.
-        ids: Of those that have one, by number.
-        ref: Give the reference of a task, by scheduler and number.
+        engines: The engines that have the tasks.
+        wanted: The tasks to list.
+        ids: The ids of tasks, by number.
+        ref: Return the reference of a task, given scheduler and number.
     """
     for engine in engines:
         for numbers in engine.numbers():
@@ -85,7 +85,7 @@ def _info(
     ids: Mapping[int, str],
     ref: Callable[[int, int], TaskRef | None],
 ) -> TaskInfo | None:
-    """Return what is known of a task, if it is wanted and has not ended."""
+    """Return information on a task, if it is wanted and has not ended."""
     entry, id_ = engine.find(number), ids.get(number)
     if entry is None or not wanted.has_id(id_):
         return None
@@ -94,7 +94,7 @@ def _info(
     if wanted.state not in (None, state) or wanted.name not in (None, name):
         return None
     where = ref(engine.index, number)
-    assert where is not None  # there is a manager, or who would ask?
+    assert where is not None  # only a manager lists tasks
     due = start_of(entry) if state is State.PENDING else 0
     start = to_datetime(due) if due else None
     return TaskInfo(where, name, id_, state, start, attempt_of(entry), 0, engine.index)

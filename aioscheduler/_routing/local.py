@@ -1,6 +1,6 @@
 """The link to schedulers in this process and loop: no frames, no copies, the same contract.
 
-It is the home of `TimedScheduler` and its sisters, and of a manager with `workers=0`.
+It is used by `TimedScheduler` and its siblings, and by a manager with `workers=0`.
 """
 
 from __future__ import annotations
@@ -47,31 +47,31 @@ from .localshipper import LocalCall, LocalRecord, LocalShipper, call_function
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-_CANCELLED = "its initializer was cancelled, as by who cancels all tasks of the loop"
+_CANCELLED = "its initializer was cancelled, as when all tasks of the loop are cancelled"
 
 
 class LocalLink(LocalHome):
-    """Schedulers of one order in the running loop.
+    """The schedulers of one order in the running loop.
 
     Args:
-        order: What each scheduler runs next.
-        schedulers: How many.
-        counter: Told of every start and end.
-        loop_thread: Of the manager or the scheduler.
-        new_due: Reads the time to which a task is rescheduled.
-        clock: Gives the present in nanoseconds since the epoch.
+        order: The order of the schedulers.
+        schedulers: How many there are.
+        counter: Notified of every start and end.
+        loop_thread: That of the manager or the scheduler.
+        new_due: Return the due time for a reschedule.
+        clock: Return the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
         boot: The initializer and its arguments, if there is one.
-        upstream: Takes what tasks schedule, if there is a manager.
-        failed: Called if the initializer raises, or what it has opened ends.
-        max_running: How many timed tasks may run at a time on each scheduler; None for any number.
-        ids: Of the manager's tasks, if there is one.
-        propagation: What goes with each task besides the context of its call, if anything does.
-        keeping: Keeps the durable ones among the tasks; None: there is no store.
+        upstream: Schedules for tasks, if there is a manager.
+        failed: Called if the initializer raises, or its lifespan ends early.
+        max_running: How many timed tasks may run at a time on each scheduler; None: any number.
+        ids: The ids of the manager's tasks, if there is one.
+        propagation: Values that travel with each task besides the context of its call, if any.
+        keeping: Keeps the durable tasks; None: there is no store.
 
     Attributes:
         proxy: The manager as its tasks see it, if there is one.
-        lifespan: Calls the initializer, and has what that has opened; None if there is none.
+        lifespan: Runs the initializer, and keeps what it opens; None if there is none.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class LocalLink(LocalHome):
         self._next = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to run what is due, once the initializer is through."""
+        """Begin to run due tasks, once the initializer has finished."""
         self.loop = self._runner.loop = loop
         if self.lifespan is None:
             self._start_engines()
@@ -133,7 +133,7 @@ class LocalLink(LocalHome):
             self._booting.add_done_callback(self._was_booted)
 
     async def ready(self) -> None:
-        """Return when the initializer is through.
+        """Wait until the initializer has finished.
 
         Raises:
             WorkerStartError: It raised, or was ended by a close.
@@ -145,20 +145,20 @@ class LocalLink(LocalHome):
         except asyncio.CancelledError:
             own = asyncio.current_task()
             if not self._booting.cancelled() or (own and own.cancelling()):
-                raise  # it is who waits that is cancelled
-            reason = "the manager was closed before its initializer was through"
+                raise  # the caller was cancelled
+            reason = "the manager was closed before its initializer had finished"
             raise WorkerStartError(reason if self._runner.stopped else _CANCELLED) from None
 
     def _was_booted(self, booting: asyncio.Task[None]) -> None:
-        """Fail if somebody else has cancelled it: no task would ever begin."""
+        """Fail if somebody else cancelled the initializer: no task would ever begin."""
         if not booting.cancelled():
-            booting.exception()  # `failed` tells it as well, so it need not be awaited
+            booting.exception()  # mark it as retrieved: `failed` reports it
         else:
             self._fail_unless_over(WorkerStartError(_CANCELLED))
 
     def _start_engines(self) -> None:
         if self.loop is None or self._state is WorkerState.STOPPED:
-            return  # an initializer that was not to be stopped
+            return  # the initializer ignored its cancellation
         self._alarm = Alarm(self.loop, self._clock)
         self._state = WorkerState.READY
         for engine in self.engines:
@@ -178,7 +178,7 @@ class LocalLink(LocalHome):
         self._start_engines()
 
     def _lifespan_ended(self, reason: Exception) -> None:
-        """Fail: what tasks share is gone."""
+        """Fail, as what the tasks share is gone."""
         lost = WorkerLost(0, None, started=None, cause=str(reason))
         lost.__cause__ = reason
         if isinstance(reason.__cause__, asyncio.CancelledError):
@@ -187,25 +187,25 @@ class LocalLink(LocalHome):
             self._failed(lost)
 
     def _fail_unless_over(self, reason: Exception) -> None:
-        """Fail, unless the loop ends, or we are closed: all that there is may be cancelled then."""
+        """Fail, unless the loop ends or this link is closed, when everything may be cancelled."""
         assert self.loop is not None
         HoldBack(lambda: None if self._runner.stopped else self._failed(reason)).begin(self.loop)
 
     def schedule(
         self, scheduler: int, due: int, when: datetime | int, call: LocalCall
     ) -> Task[Any]:
-        """Accept what `take` gave."""
+        """Accept a task; see `link.Link`."""
         work, record = call
         options, context, captured = record or (None, copy_context(), None)
         number, self._next = self._next, self._next + 1
-        name, told = None, due
+        name, given = None, due
         if options is not None:
             name = options.name
             if isinstance(work, Attempts):
                 name = name or name_of(work.first)
-                told = due if work.given is None else work.given
+                given = due if work.given is None else work.given
         task: Task[Any] = Task(self, scheduler, number, when, name or name_of(work))
-        entry = task, work, context, options, told, captured
+        entry = task, work, context, options, given, captured
         self.engines[scheduler].add(number, due, entry)
         return task
 
@@ -219,7 +219,7 @@ class LocalLink(LocalHome):
         calls: list[tuple[Any, ...]],
         record: LocalRecord,
     ) -> int:
-        """Accept calls of one function."""
+        """Accept calls of one function; see `link.Link`."""
         first, count = self._next, len(calls)
         self._next += count
         part = Part(outcomes, offset, self, scheduler, first, count, dues)
@@ -237,28 +237,28 @@ class LocalLink(LocalHome):
         return first
 
     def room(self) -> int:
-        """How many calls `schedule_many` takes at a time."""
+        """Return how many calls `schedule_many` accepts at a time."""
         return MAX_SLICE
 
     async def flush(self) -> None:
-        """Return at once: nothing is between here and the schedulers."""
+        """Return at once: nothing is buffered."""
 
     def look_after(self, lag: float) -> None:
-        """Is called once a tick: the tick of its schedulers is that of the loop."""
+        """Record the lateness of the last tick; called once a tick."""
         if self.loop is not None:
             self._history.add(self.loop.time(), lag, self._recorder.take())
 
     def stats(self) -> LinkStats:
-        """Return what `Manager.stats()` needs to know."""
+        """Return the figures for `Manager.stats()`."""
         running = sum(len(engine.running) for engine in self.engines)
         counts = self._runner.counts
         return LinkStats(self._state, False, os.getpid(), running, counts, self._history)
 
     async def close(self, timeout: float | None) -> None:
-        """Cancel what waits and let what runs finish.
+        """Cancel pending tasks, and let running ones finish.
 
         Args:
-            timeout: Seconds until what still runs is cancelled; None: never.
+            timeout: Seconds until tasks still running are cancelled; None: never.
         """
         began = asyncio.get_running_loop().time()
         if self._booting is not None:
@@ -270,7 +270,7 @@ class LocalLink(LocalHome):
                     self._runner.withdrawn(engine, number, entry)
         if self._alarm is not None:
             self._alarm.stop()
-        caller = running.get(None)  # a task of ours that closes its manager, itself or by a child
+        caller = running.get(None)  # a task of ours, or its child, may close its manager
         spared = None
         if caller is not None and any(caller[0] is context for context in self._contexts):
             spared = caller[0][3], caller[1]
@@ -296,7 +296,7 @@ class LocalLink(LocalHome):
                 for number, entry in entries.items():
                     self._runner.withdrawn(engine, number, entry)
         self._state = WorkerState.STOPPED
-        if self.loop is None or self.loop.is_closed():  # nothing that runs will end
+        if self.loop is None or self.loop.is_closed():  # no running task will end
             self._counter.count_emptied(0)
             return
         for engine in self.engines:
@@ -306,10 +306,9 @@ class LocalLink(LocalHome):
             self.lifespan.cancel()
 
     def withdraw(self, scheduler: int, number: int) -> bool:
-        """End a task that has not begun as cancelled; False if it has, or has ended.
+        """Cancel a task that has not begun; False if it has begun or ended.
 
-        Unlike a cancellation it never touches what has begun. What waits for its next attempt has
-        not.
+        A task that waits for another attempt has not begun.
         """
         engine = self.engines[scheduler]
         entry = engine.withdraw(number, launched=True)
@@ -319,7 +318,7 @@ class LocalLink(LocalHome):
         return True
 
     def dispossess(self, scheduler: int, number: int) -> None:
-        """Withdraw a task whose id another takes; what has begun goes on without it."""
+        """Withdraw a task that loses its id to another; if it has begun it goes on without it."""
         task = self.find(scheduler, number)
         assert task is not None  # it has an id, and so has not ended
         task._id = None
@@ -328,7 +327,7 @@ class LocalLink(LocalHome):
         self.withdraw(scheduler, number)
 
     def adopt(self, scheduler: int, due: int, call: LocalCall, alias: int | None) -> int:
-        """Accept a task of which nobody has a handle; see `link.Link`."""
+        """Accept a task that has no handle; see `link.Link`."""
         given = call[0].given if isinstance(call[0], Attempts) else None
         task = self.schedule(scheduler, due, due if given is None else given, call)
         task._kept = True
@@ -342,14 +341,14 @@ class LocalLink(LocalHome):
         calls: list[tuple[Any, ...]],
         record: LocalRecord,
     ) -> int:
-        """Accept calls of one function of which nobody has a handle; see `link.Link`."""
+        """Accept calls of one function that have no handles; see `link.Link`."""
         first = self._next
         for due, args in zip(dues, calls, strict=True):
             self.adopt(scheduler, due, (Attempts(partial(function, *args)), record), None)
         return first
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Take the handle from a task that has one; its end is told to nobody."""
+        """Remove and return the handle of a task, if any; nobody is notified of its end."""
         task = self.find(scheduler, number)
         if task is not None:
             self.attach(Task(self, scheduler, number, task._when, task._label), scheduler, number)
@@ -357,27 +356,27 @@ class LocalLink(LocalHome):
         return task
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
-        """Make a handle that of another task, of which nobody has one."""
+        """Make a handle that of another task, which has none."""
         task._home, task._scheduler, task._number = self, scheduler, number
         self._hold(task, scheduler, number)
         if task._callbacks:
             self.hold(task)
 
     def attach_part(self, part: Part) -> None:
-        """Have a batch be told the end of a task of which nobody has a handle."""
+        """Make a batch the listener of a task that has no handle."""
         self._hold(part, part.scheduler, part.first)
 
     def _hold(self, listener: Task[Any] | Part, scheduler: int, number: int) -> None:
         engine = self.engines[scheduler]
         entry = engine.find(number)
-        assert entry is not None  # it has been accepted
+        assert entry is not None  # it has just been accepted
         engine.replace(number, (listener, *entry[1:]))
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
-        """Have a timed task start at another time, in nanoseconds since the epoch.
+        """Move a timed task to another due time, in nanoseconds since the epoch.
 
-        False if it has begun or has ended. It starts in the order of the new time, and that is its
-        due time from now on, whichever attempt it waits for.
+        False if it has begun or ended. It starts in the order of the new time, which is its due
+        time from now on, even if it waits for another attempt.
         """
         engine = self.engines[scheduler]
         entry = engine.withdraw(number, launched=True)
@@ -390,11 +389,11 @@ class LocalLink(LocalHome):
         return True
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
-        """Yield what is known of the tasks that have not ended, a slice at a time."""
+        """Yield information on unfinished tasks, a slice at a time."""
         return list_engines(self.engines, wanted, self._ids.of[0], self.ref)
 
     def cancel(self, scheduler: int, number: int) -> bool:
-        asked = self.engines[scheduler].cancel(number)  # before others have their turn by that
+        asked = self.engines[scheduler].cancel(number)  # first: others may have their turn by that
         if asked and self._keeping is not None:
             self._keeping.withdrawn(number)
         return asked

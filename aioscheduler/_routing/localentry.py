@@ -1,11 +1,11 @@
-"""What is kept of a task of this process until it ends: its entry in an engine.
+"""The entry of a task of this process in its engine, kept until the task ends.
 
-    schedule(work(1))             ─► the awaitable that was given, which is awaited once
-    schedule(work(1), retry=...)  ─► Attempts: work(1) is the first one, and the function and its
+    schedule(work(1))             ─► the given awaitable, which is awaited once
+    schedule(work(1), retry=...)  ─► Attempts: work(1) is the first one; the function and its
                                      arguments are kept for more
-    map(work, items, retry=...)   ─► Attempts, whose first one is called when its time has come
+    map(work, items, retry=...)   ─► Attempts; the first one, too, is made at its due time
 
-Who runs it, and what follows when it fails, is not known here.
+The runner, and what it does after a failure, are unknown here.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..task import Task
 
 
 class Attempts:
-    """The attempts of a task that is retried. While it waits for one there is no coroutine of it.
+    """The attempts of a task with `retry`. Between two attempts it has no coroutine.
 
     Args:
-        call: Makes what is awaited, anew for each attempt.
-        first: What is awaited in the first one, if there is such a thing yet.
+        call: Make the awaitable of an attempt.
+        first: The awaitable of the first attempt, if it exists already.
 
     Attributes:
-        number: Of the attempt that runs, or of the next one if none does; lost ones do not count.
-        start: When that starts, if not at the task's due time; nanoseconds since the epoch.
-        given: The due time that another host has given the task, if that is not its own here.
-        attempt: How many times the task has been started, or will have been by that.
-        failure: Why the one before has failed, in a line; "" if there was none. The exception
-            itself, which holds much by its traceback, is not kept.
+        number: That of the running attempt, else of the next one; lost ones do not count.
+        start: When the next one starts, if not at the task's due time; nanoseconds since the epoch.
+        given: The due time given to the task in another host, if its own differs here.
+        attempt: How many times the task has been started, the next attempt included.
+        failure: Why the last attempt failed, in a line; "" if there was none. The exception itself
+            is not kept, as its traceback holds much.
     """
 
     __slots__ = ("_call", "attempt", "failure", "first", "given", "number", "start")
@@ -51,12 +51,12 @@ class Attempts:
         self.failure: str = ""
 
     def begin(self) -> Awaitable[Any]:
-        """Return what is awaited in the attempt that begins."""
+        """Return the awaitable of the attempt that begins."""
         first, self.first = self.first, None
         return self._call() if first is None else first
 
     def failed(self, line: str) -> None:
-        """Note why an attempt has failed (`failure_line`); the next one is to follow."""
+        """Note why an attempt has failed (`failure_line`); another one follows."""
         self.failure = line
         self.number += 1
         self.attempt += 1
@@ -64,10 +64,10 @@ class Attempts:
     def restore(
         self, attempt: int, failed: int, start: int | None, given: int | None = None
     ) -> None:
-        """Go on where another host has ended.
+        """Go on where another host stopped.
 
         Args:
-            attempt: How many times the task has been started when it starts next.
+            attempt: How many times the task has been started, the next attempt included.
             failed: How many attempts have failed.
             start: When it starts next, if not at its due time.
             given: The due time that it was given, if `start` is another.
@@ -77,10 +77,10 @@ class Attempts:
 
 
 class Unreadable(Exception):
-    """What is stored of a task cannot be read, or does not fit its function; the cause says why.
+    """A stored call cannot be read, or does not fit its function; the cause says why.
 
     Attributes:
-        unknown: Whether it has no function.
+        unknown: Whether its function is unknown.
     """
 
     def __init__(self, unknown: bool) -> None:
@@ -90,12 +90,11 @@ class Unreadable(Exception):
 
 Work = Awaitable[Any] | Attempts
 Entry = tuple["Task[Any] | Part", Work, Context, "Options | None", int, "Captured | None"]
-"""Who is told its end, what is awaited, the context of the call that has scheduled it (the calls of
-a batch share one), its options, the due time that was given, 0 in a queue, and what was captured
-for it, if anything was.
+"""The listener, the work, the context of the scheduling call (shared by a batch), the options, the
+given due time (0 in a queue), and the values captured for the task, if any.
 
-A bare tuple, as one is made in each `schedule()`: with named fields that takes twice to four times
-as long.
+A bare tuple, as each `schedule()` makes one: with named fields that takes two to four times as
+long.
 """
 
 
@@ -105,41 +104,41 @@ def name_of(entry: Entry) -> str:
 
 
 def context_of(entry: Entry) -> Context:
-    """Return a context for one attempt: a copy, as another may follow."""
+    """Return a context for one attempt: a copy, as more may follow."""
     return entry[2].copy()
 
 
 def attempt_of(entry: Entry) -> int:
-    """Return how many times the task has been started, or will have been once it has begun."""
+    """Return how many times the task has been started, the next start included."""
     work = entry[1]
     return work.attempt if isinstance(work, Attempts) else 1
 
 
 def start_of(entry: Entry) -> int:
-    """Return when a task that waits is to start: nanoseconds since the epoch, 0 in a queue."""
+    """Return when a pending task starts, in nanoseconds since the epoch; 0 in a queue."""
     work, due = entry[1], entry[4]
     return work.start if isinstance(work, Attempts) and work.start is not None else due
 
 
 def begin(work: Work) -> Awaitable[Any]:
-    """Return what is awaited of a task that begins."""
+    """Return the awaitable of a task that begins."""
     return work.begin() if isinstance(work, Attempts) else work
 
 
 def close(entry: Entry) -> None:
-    """Close what has not begun, and never will."""
+    """Close a coroutine that has not begun, and never will."""
     work = entry[1]
     close_unstarted(work.first if isinstance(work, Attempts) else work)
 
 
 def move(entry: Entry, due: int) -> Entry:
-    """Return the entry of a task that waits, with another due time."""
+    """Return the entry of a pending task with another due time."""
     if isinstance(entry[1], Attempts):
         entry[1].start = None
     return replace_due(entry, due)
 
 
 def replace_due(entry: Entry, due: int) -> Entry:
-    """Return an entry with another due time that its task is told, to start when it was to."""
+    """Return an entry with another due time for its task to see; its start does not change."""
     listener, work, context, options, _, captured = entry
     return listener, work, context, options, due, captured

@@ -1,7 +1,6 @@
-"""What handles ask of the home of their task, where that is in this loop (`home.Home`).
+"""The home of handles whose tasks are in this loop (`home.Home`).
 
-How a task is cancelled or moved, or gets another handle, is the link's, which is all of
-this and more (`local`).
+Cancelling, rescheduling and attaching handles are left to the link, its subclass (`local`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .localrunner import LocalRunner
 
 
 class LocalHome:
-    """The home of the handles of the tasks in one loop."""
+    """The home of the handles of one loop's tasks."""
 
     engines: Sequence[Engine[Entry]]
     _runner: LocalRunner
@@ -55,12 +54,12 @@ class LocalHome:
         self._runner.held.discard(task)
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Give a handle on a task that has not ended, else None."""
+        """Return a handle on a task that has not ended, else None."""
         entry = self.engines[scheduler].find(number)
         if entry is None:
             return None
         listener = entry[0] if isinstance(entry[0], Task) else entry[0].task(number)
-        if number in self._ids.of[0]:  # of a task of a store nobody has had it yet
+        if number in self._ids.of[0]:  # a handle of a stored task may lack it
             listener._id = self._ids.of[0][number]
         return listener
 

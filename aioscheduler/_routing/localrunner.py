@@ -1,10 +1,10 @@
-"""Runs the tasks of this process, and tells how they end.
+"""Runs the tasks of this process, and reports their ends.
 
     engine ─► execute ─► awaited ─┬─► it returned, was cancelled, or failed for good
                  ▲                │         └─► _end: counts, handle or batch
                  └─── engine ◄────┴─► it failed, and is retried: it waits again
 
-What is accepted, and the life of the schedulers that run it, is the link's (`local`).
+Accepting tasks, starting and stopping their schedulers are left to the link (`local`).
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class LocalRunner:
     """The runner of the engines in one loop (`engine.Runner`).
 
     Args:
-        order: Of the engines.
-        counter: Told of every start and end.
-        contexts: Of each engine, for its tasks to ask.
-        clock: Gives the present in nanoseconds since the epoch.
+        order: The order of the engines.
+        counter: Notified of every start and end.
+        contexts: The context of each engine, for its tasks.
+        clock: Return the present in nanoseconds since the epoch.
         manager: The manager's id, if there is one.
-        ids: Of the manager's tasks.
-        propagation: What is restored before each attempt, if anything is.
-        keeping: Keeps the durable ones among the tasks; None: there is no store.
+        ids: The ids of the manager's tasks.
+        propagation: Restores captured values before each attempt, if any are.
+        keeping: Keeps the durable tasks; None: there is no store.
 
     Attributes:
-        loop: The one in which they run; None before the start.
-        stopped: Whether the engines are: then no task waits for another attempt.
-        counts: What has been counted, by the names of `stats.COUNTS`.
+        loop: The loop of the tasks; None before the start.
+        stopped: Whether the engines are stopped: no task waits for another attempt then.
+        counts: Counters, by the names of `stats.COUNTS`.
         held: Handles whose callbacks somebody waits for.
         reason: Why its link has failed; None while it has not.
     """
@@ -100,7 +100,7 @@ class LocalRunner:
                 keeping.announced(numbers)
             engine.run(numbers, dues)
             return
-        # In the order of their announcements, as a worker does it.
+        # In the order of announcements, as in a worker.
         rest = [(n, d) for n, d in zip(numbers, dues, strict=True) if not keeping.waits(n)]
         keeping.announced([number for number, _ in rest])
         engine.run([number for number, _ in rest], [due for _, due in rest])
@@ -115,11 +115,11 @@ class LocalRunner:
         self, engine: Engine[Entry], due: int, few: bool, numbers: list[int]
     ) -> None:
         engine.run(numbers, [due] * len(numbers), ends=False)
-        if few:  # what it releases is launched in another turn, behind their first steps
+        if few:  # tasks that it releases are launched in another turn, after their first steps
             self.few.began(engine)
 
     async def execute(self, engine: Engine[Entry], number: int, entry: Entry, due: int) -> None:
-        # Here, and not when it is launched: it may be cancelled in between.
+        # Not already at launch: the task may be cancelled in between.
         self._counter.count_waiting(0, engine.index, -1)
         _, work, _, options, given, captured = entry
         value: Any = None
@@ -136,7 +136,7 @@ class LocalRunner:
                 value = await self._begin(work, options, name_of(entry), due, attempt)
             state = State.FINISHED
         except asyncio.CancelledError as error:
-            close(entry)  # if it had not come to that
+            close(entry)  # if it was not awaited yet
             own = asyncio.current_task()
             from_outside = own is not None and own.cancelling() > 0
             if from_outside and not self.stopped:
@@ -146,30 +146,30 @@ class LocalRunner:
             ending = wire.UNKNOWN if unreadable.unknown else wire.UNREADABLE
             value, state = unreadable.__cause__, State.FAILED
         except BaseException as error:
-            close(entry)  # if it did not come to that
+            close(entry)  # if it was not awaited yet
             if issubclass(type(error), GeneratorExit) and self.loop and self.loop.is_closed():
-                raise  # nobody is left to tell: the coroutine is being collected
+                raise  # nobody is left to notify: the coroutine is being collected
             if self._is_kept(number) and engine.running.was_interrupted(number):
-                # What it makes of that is no failure.
+                # It was interrupted: whatever it raises then is not a failure.
                 self._end(engine, number, entry, *self._unasked(number, started=True))
                 return
             retry = None if options is None else options.retry
             try:
                 if retry is not None and self._retry(engine, number, entry, retry, error):
                     return
-            except BaseException as own:  # noqa: BLE001  it would have no end
-                engine.withdraw(number)  # if it has come to that
+            except BaseException as own:  # noqa: BLE001  else it would never end
+                engine.withdraw(number)  # if it was added again
                 error = own
             value, state = error, State.FAILED
         self._end(engine, number, entry, state, value, ending)
-        del value, entry  # an exception holds this frame by its traceback, and a handle it
+        del value, entry  # a handle keeps the exception, and its traceback this frame
 
     def _begin(
         self, work: Work, options: Options, name: str, due: int, attempt: int
     ) -> Awaitable[Any]:
-        """Return what is to be awaited of a task that begins.
+        """Return the awaitable of a task that begins.
 
-        It is not given the entry: what is raised holds this frame, and an entry its handle.
+        It must not get the entry: an exception refers to this frame, and an entry to its handle.
 
         Raises:
             TooLate: It begins too late.
@@ -190,7 +190,7 @@ class LocalRunner:
         retry: Retry,
         error: BaseException,
     ) -> bool:
-        """Have a task that failed wait for its next attempt; False if that was its last one."""
+        """Schedule the next attempt of a task that failed; False if this was its last one."""
         attempts = entry[1]
         assert isinstance(attempts, Attempts)
         if engine.running.was_asked(number) or self.reason is not None:
@@ -211,7 +211,7 @@ class LocalRunner:
                 self._log_failure(engine, number, entry)
             return True
         own = asyncio.current_task(self.loop)
-        if own is not None and own.cancelling():  # and it has raised something else
+        if own is not None and own.cancelling():  # it raised something else on its cancellation
             engine.was_cancelled(number)
         if self._is_queue:
             engine.rest(number, entry, until)
@@ -234,7 +234,7 @@ class LocalRunner:
             self._log_failure(engine, number, entry)
 
     def _log_failure(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
-        """Say why a task was to be retried that was cancelled between two attempts."""
+        """Log the last failure of a task that was cancelled between two attempts."""
         work = entry[1]
         if isinstance(work, Attempts) and work.failure:
             task = self.ref(engine.index, number) or number
@@ -248,16 +248,16 @@ class LocalRunner:
             close(entry)
             self.few.forget(number)
             self._end(engine, number, entry, State.FAILED, error)
-        tell_unheard(self.loop, "a scheduler could not start what was due", error, None)
+        tell_unheard(self.loop, "a scheduler could not start its due tasks", error, None)
 
     def _is_kept(self, number: int) -> bool:
-        """Whether a task is in the store: it is durable, and nobody has asked for its end."""
+        """Whether a task is durable, and nobody has asked for its end."""
         return self._keeping is not None and number in self._keeping.kept
 
     def _cancelled(
         self, engine: Engine[Entry], number: int, error: BaseException, from_outside: bool
     ) -> tuple[State, Exception | None]:
-        """Return how a task ends that was cancelled, by whomever, or has raised that itself."""
+        """Return how a task ends that was cancelled, or raised CancelledError itself."""
         if not self._is_kept(number):
             if engine.running.was_given_up(number) or self.stopped:
                 return self._unasked(number, started=True)
@@ -271,7 +271,7 @@ class LocalRunner:
         return State.CANCELLED, None
 
     def _unasked(self, number: int, started: bool) -> tuple[State, Exception | None]:
-        """Return how a task ends that nobody has asked to cancel: its link ends, or has failed."""
+        """Return how a task ends unasked, as its link is stopped or has failed."""
         reason = self.reason
         keeping = self._keeping
         if (started or self.stopped) and keeping is not None and number in keeping.kept:
@@ -303,10 +303,10 @@ class LocalRunner:
             self._keeping.ended([number], state, [value], ending)
         try:  # noqa: SIM105  which costs every task
             engine.ended(number)
-        except RuntimeError:  # the loop is closed: nothing follows on it
+        except RuntimeError:  # the loop is closed: nothing else can start
             pass
         self.counts[state.value] += 1
-        if self._own_ids:  # free, before anybody is told who may ask for it
+        if self._own_ids:  # before listeners run, which may use it
             self._ids.release(0, number)
         try:
             if isinstance(listener, Task):

@@ -1,6 +1,6 @@
-"""What users call, taken as it is: it does not travel.
+"""Calls that do not travel: coroutines are taken as they are.
 
-schedule(work(1), retry=...) ─► (what is awaited, its record) ─► an entry (`localentry`)
+schedule(work(1), retry=...) ─► (work, record) ─► an entry (`localentry`)
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from ..options import Options
 from .localentry import Attempts, Work
 
 LocalRecord = tuple["Options | None", Context, "Captured | None"] | None
-"""What goes with a task: its options, the context of the call, and what was captured for it; None:
-there is nothing but the present context."""
+"""A task's options, the context of the scheduling call, and the values captured for the task;
+None: only the present context."""
 
 LocalCall = tuple[Work, LocalRecord]
 
 
 class LocalShipper:
-    """Takes what users call as it is (`link.Shipper`).
+    """Takes users' coroutines as they are (`link.Shipper`).
 
     Attributes:
-        inspect: Is asked of each function whether it may be scheduled, and raises if not.
+        inspect: Called with each function; raises if it must not be scheduled.
     """
 
     inspect: Callable[[object], None] | None = None
 
     def take_record(self, options: Options | None, captured: Captured | None = None) -> LocalRecord:
-        """Take what goes with a task, and with it the present context."""
+        """Make a record, with the present context."""
         return options, copy_context(), captured
 
     def take(self, coro: Awaitable[Any], record: LocalRecord = None) -> LocalCall:
-        """Check that something can be scheduled here.
+        """Check that an awaitable can be scheduled here, and return the call.
 
         Raises:
-            TypeError: It is no awaitable, or has started; or it is to be retried, and cannot be
-                made anew.
-            NotDurable: It would be in memory alone, and looks as if it were not.
+            TypeError: It is not an awaitable, or has started; or it has `retry` and its call cannot
+                be repeated.
+            NotDurable: It would only be in memory, though its function looks durable.
         """
         check_awaitable(coro)
         if self.inspect is not None:
@@ -53,14 +53,14 @@ class LocalShipper:
         return coro, record
 
     def take_often(self, what: str, coro: Awaitable[Any]) -> Callable[[], Awaitable[Any]]:
-        """Return what makes a coroutine anew whenever it is called; that one is unharmed.
+        """Return a function that repeats the call of a coroutine, which itself is left alone.
 
         Args:
-            what: It is called so in a refusal.
-            coro: One that has not started.
+            what: The subject of a refusal.
+            coro: A coroutine that has not started.
 
         Raises:
-            TypeError: That call of its function cannot be made again.
+            TypeError: The call cannot be repeated.
         """
         check_awaitable(coro)
         function, args, kwargs = take_apart(coro, what)
@@ -84,6 +84,6 @@ class LocalShipper:
 
 
 async def call_function(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    """Call a function, plain or async, when its time has come."""
+    """Call a function, plain or async, at its due time."""
     value = function(*args)
     return await value if isinstance(value, Awaitable) else value

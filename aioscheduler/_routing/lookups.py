@@ -1,12 +1,12 @@
-"""Asks the file for single tasks: those that are asked for while it answers, together.
+"""Looks up single tasks in the file; lookups made while it answers are sent together.
 
-    by_id, by_row ─► the next round ─► Store.find, in the writer's thread ─► who asked is told
+    by_id, by_row ─► the next round ─► Store.find, in the writer's thread ─► callbacks
 
-What the file did not say yet when it was asked is known by the horizon, which forgets nothing of
-that until all is answered.
+Changes that were not in the file when it was asked are known to the horizon, which keeps them
+until all lookups are answered.
 
-Who cancels all tasks of the loop has cancelled the one that asks, too: what was asked is asked
-anew, by who waits for it or at the next tick, and nobody is told meanwhile that there is no task.
+Cancelling all tasks of the loop also cancels the one that asks here. The lookups are then repeated,
+by whoever waits for one or at the next tick; nobody gets "no such task" meanwhile.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 T = TypeVar("T")
 
 Then = Callable[[Row | None], object]
-"""Is told of the task as it is by now; None: there is none that is only in the file."""
+"""Called with the present row of the task; None: no such task is only in the file."""
 
 Missed = Callable[[StoreError], object]
-"""Is told why it cannot be known whether there is such a task."""
+"""Called with the reason why it is unknown whether there is such a task."""
 
-MOST = 4096  # tasks that are asked for at a time
+MOST = 4096  # lookups at a time
 TRIES, RETRY = 3, 1.0
-"""How often a file is asked that cannot be read, and after how many seconds once more."""
+"""How often an unreadable file is tried, and the seconds between two tries."""
 
 
 class Wanted(NamedTuple):
-    """A task that is asked for.
+    """One lookup.
 
     Attributes:
-        stamp: That of the last change before.
-        id: Of the task; None: it is asked for by its position.
-        position: When it was due, as last known, and its row; -1: it is asked for by its id.
-        then: Is told.
-        missed: Is told instead if the file cannot be read there; None: it is then taken that there
-            is no such task, for what waits for it is not to wait for ever.
+        stamp: That of the last change before it.
+        id: The id of the task; None: it is looked up by its position.
+        position: Its last known due time, and its row; row -1: it is looked up by its id.
+        then: Called with the answer.
+        missed: Called instead if the file cannot be read there; None: the task is then taken to
+            be missing, so that nothing waits for ever.
     """
 
     stamp: int
@@ -56,15 +56,15 @@ class Wanted(NamedTuple):
 
 
 class Lookups:
-    """Asks for one keeper, in its loop.
+    """The lookups of one keeper, made in its loop.
 
     Args:
-        store: Is asked.
-        ask: Has something done in the writer's thread.
+        store: The store to ask.
+        ask: Run a call in the writer's thread.
         where: Where tasks are that are not only in the file.
-        stamp: Return that of the last change.
-        answered: Called when some have been answered.
-        failed: Called when it cannot go on.
+        stamp: Return the stamp of the last change.
+        answered: Called when some lookups have been answered.
+        failed: Called when lookups cannot go on.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Lookups:
         self._store = store
         self._ask: Callable[[Callable[[], Any]], Awaitable[Any]] = ask
         self._where = where
-        self._told = answered
+        self._notify = answered
         self._failed = failed
         self._stamp = stamp
         self._wanted: list[Wanted] = []
@@ -87,20 +87,20 @@ class Lookups:
         self.is_over = False
 
     def by_id(self, id_: str, then: Then) -> None:
-        """Ask for the task that has an id."""
+        """Look up a task by its id."""
         self._want(id_, (0, -1), then)
 
     def by_row(self, row: int, due: int, then: Then, missed: Missed | None = None) -> None:
-        """Ask for a task by its row, and when it was due, as last known."""
+        """Look up a task by its row and last known due time."""
         self._want(None, (due, row), then, missed)
 
     async def find(self, id_: str, read: Callable[[Row | None], T]) -> T:
-        """Return what is read of the task that has an id, as soon as it is found.
+        """Look up a task by its id, and return the result of `read`.
 
-        Who waits goes on later, and by then it may have changed.
+        `read` is called at once when the task is found: it may change before the caller goes on.
 
         Raises:
-            StoreError: The file cannot be read, or is asked nothing more: it is not known whether
+            StoreError: The file cannot be read, or lookups have stopped: it is unknown whether
                 there is such a task.
         """
         found: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -113,54 +113,54 @@ class Lookups:
         await self._wait(found)
         if found.cancelled():
             raise StoreError(
-                f"{self._store.path} is asked nothing more, for its manager was closed or has "
-                f"failed: whether a task has the id {id_!r} is not known"
+                f"{self._store.path} is no longer read, as its manager was closed or has failed: "
+                f"whether a task has the id {id_!r} is not known"
             )
         return found.result()
 
     def when_known(self, then: Callable[[], object]) -> None:
-        """Call back when all that was asked so far has been answered; at once if it has."""
+        """Call back when all lookups so far have been answered; at once if they have."""
         if self._wanted or self._is_asking:
             self._want(None, (0, -1), lambda _: then())
         else:
             then()
 
     def until(self) -> int | None:
-        """Return the stamp of the last change before the first that was asked; None: nothing is.
+        """Return the stamp of the last change before the first open lookup; None: none is open.
 
-        What comes after it is written after what becomes of that: a task that schedules another
-        one under an id is not struck before that one is in the file.
+        Later changes are written only after that lookup's result: a task that schedules another
+        under an id is not struck before that one is in the file.
         """
         return self._wanted[0].stamp if self._wanted else None
 
     async def settle(self) -> None:
-        """Return when all that was asked so far has been answered, or never will be."""
+        """Wait until all lookups so far have been answered, or never will be."""
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.when_known(lambda: _answer(answered, lambda _: None, None))
         await self._wait(answered)
 
     async def _wait(self, answered: asyncio.Future[Any]) -> None:
-        """Return when there is an answer, or never will be one: then it is cancelled."""
+        """Wait for an answer; cancel the future if there will never be one."""
         try:
             while not answered.done() and not self.is_over:
                 self.look_after()
-                assert self._task is not None  # of what is not answered it is still asked
+                assert self._task is not None  # unanswered lookups are being asked
                 await asyncio.wait((answered, self._task), return_when=asyncio.FIRST_COMPLETED)
         finally:
             answered.cancel()
 
     def look_after(self) -> None:
-        """See to it that what is wanted is asked; called once a tick, too."""
+        """Start asking if there are open lookups; called once a tick, too."""
         if self._wanted and not self._is_asking and not self.is_over:
             self._task = asyncio.get_running_loop().create_task(self._answer())
 
     @property
     def _is_asking(self) -> bool:
-        # Not what `_answer` says of itself: one that is cancelled at once never begins.
+        # A flag set by `_answer` would not do: if cancelled at once, it never begins.
         return self._task is not None and not self._task.done()
 
     def stop(self) -> None:
-        """Ask nothing more: who waits is told nothing."""
+        """Stop asking; open lookups get no answer."""
         self.is_over = True
         if self._task is not None:
             self._task.cancel()
@@ -189,18 +189,18 @@ class Lookups:
                         else:
                             then(self._as_it_is(number, row))
                     except Exception:
-                        log.exception("what was asked of %s could not be told", self._store.path)
-                self._told()
+                        log.exception("an answer of %s could not be passed on", self._store.path)
+                self._notify()
                 self._where.horizon.end(begun)
                 begun = self._where.horizon.begin()
-        except Exception as error:  # noqa: BLE001  whatever it is, who waits would for ever
+        except Exception as error:  # noqa: BLE001  whatever it is: waiters would wait for ever
             self.is_over = True
             self._failed(error)
         finally:
             self._where.horizon.end(begun)
 
     async def _find(self, wanted: list[Wanted]) -> tuple[list[Row], dict[int, StoreError]]:
-        """Return the tasks that are there, and why others cannot be read, by index."""
+        """Return the tasks found, and why others cannot be read, by index."""
         ids = [each.id for each in wanted if each.id is not None]
         rows = [each.position for each in wanted if each.id is None and each.position[1] >= 0]
         for again in reversed(range(TRIES if ids or rows else 0)):
@@ -214,7 +214,7 @@ class Lookups:
         return await self._find_singly(wanted) if ids or rows else ([], {})
 
     async def _find_singly(self, wanted: list[Wanted]) -> tuple[list[Row], dict[int, StoreError]]:
-        """Find tasks one by one: one of them is where the file cannot be read."""
+        """Find tasks one by one, as the file cannot be read at one of them."""
         found: list[Row] = []
         missed: dict[int, StoreError] = {}
         for index, (_, id_, position, *_) in enumerate(wanted):
@@ -226,29 +226,29 @@ class Lookups:
                 missed[index] = error
         untold = [error for index, error in missed.items() if wanted[index].missed is None]
         if untold:
-            log.error("%s; of %d tasks it is taken that they are not there", untold[0], len(untold))
+            log.error("%s; %d tasks are taken to be missing", untold[0], len(untold))
         return found, missed
 
     def _knows(self, number: int) -> bool:
-        """Whether it is known without the file what a task is by now."""
+        """Whether the present state of a task is known without the file."""
         return self._where.horizon.find(number) is not None or number in self._where
 
     def _as_it_is(self, number: int, row: Row | None) -> Row | None:
-        """Return a task of the file as it is by now."""
+        """Return the present row of a task found in the file."""
         if row is not None:
             number = row.row
         unwritten = self._where.horizon.find(number)
         if unwritten is not None:
             return unwritten.row
         if row is None or row.row in self._where or self._where.horizon.is_near(*row.position):
-            return None  # it is in memory, or was, and has ended
+            return None  # it is in memory, or has ended there
         return row
 
 
 def _answer(waiter: asyncio.Future[T], read: Callable[[Row | None], T], row: Row | None) -> None:
-    if waiter.done():  # who waited has gone
+    if waiter.done():  # the waiter has gone
         return
     try:
         waiter.set_result(read(row))
-    except Exception as error:  # noqa: BLE001  it is for who waits
+    except Exception as error:  # noqa: BLE001  it is raised in the waiter
         waiter.set_exception(error)

@@ -1,9 +1,9 @@
-"""Which durable tasks have begun and are not on record as such. Pure.
+"""The durable tasks that have begun and are not on record as such. Pure.
 
-begun ─► fresh ─ a batch is made ─► aged ─ another one is ─► marked in the file as begun
-  └─ ended meanwhile, as most have: never written
+    begun ─► fresh ─ a batch is made ─► aged ─ another one is ─► marked in the file as begun
+      └─ ended meanwhile, as most have: never written
 
-So what a host's death leaves in doubt is what outlives a commit, and what has begun since the last.
+So a host's death leaves in doubt tasks that outlast a commit, and those begun since the last one.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from .._durable.records import Begun
 
 
 class Marks:
-    """Marks the tasks that outlive a commit.
+    """Marks tasks that outlast a commit as begun.
 
     Args:
-        group: Takes the marks.
+        group: Gathers the marks.
     """
 
     def __init__(self, group: Group) -> None:
@@ -39,7 +39,7 @@ class Marks:
                 aged.pop(kept, None)
 
     def age(self) -> None:
-        """Mark what has begun before the last batch and has not ended; a batch is being made."""
+        """Mark unfinished tasks begun before the last batch; called when a batch is made."""
         for kept in self._aged:
             if kept.begun is Begun.NO:
                 kept.begun = Begun.YES

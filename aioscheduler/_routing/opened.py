@@ -1,4 +1,4 @@
-"""What is looked at when a file has been opened: whether clock and schedulers are those it had."""
+"""Checks of an opened file: does it fit the clock and the schedulers?"""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from ..errors import StoreError
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 HEARTBEAT_SLACK = 3 * SECOND
-"""What was due so long after the last heartbeat of a host may have begun: there is one a second,
-and workers may outlive their host by two."""
+"""Tasks due up to this long after the last heartbeat of a host may have begun: there is one a
+second, and workers may outlive their host by two."""
 
 
 def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
-    """Say in the log if the clock was set back since the last host."""
+    """Log a warning if the clock was set back since the last host."""
     if heartbeat > now + HEARTBEAT_SLACK:
         log.warning(
-            "the store %s is from the future: its last host lived %.0f s later than it is now; "
-            "what is due comes later by as much as the clock was set back, and never early",
+            "the store %s is from the future: its last host was alive %.0f s later than now; "
+            "due tasks start later by as much as the clock was set back, and never early",
             path,
             (heartbeat - now) / SECOND,
         )
 
 
 def check_kind(page: Page, timed: bool, path: str) -> None:
-    """Make sure that a file has tasks of this kind of schedulers, by the first of them.
+    """Check by the first tasks of a file that it fits this kind of scheduler.
 
     Raises:
-        StoreError: They are of a queue and the schedulers are timed, or the reverse.
+        StoreError: The tasks are of a queue and the schedulers are timed, or the reverse.
     """
     due = page.rows[0].due if page.rows else page.behind
     if due is not None and timed is (due == 0):
         has, wants = ("a queue", "TimedScheduler") if timed else ("a TimedScheduler", "queues")
         raise StoreError(
-            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at a "
-            "wrong time. Give it the scheduler that it had, or another file"
+            f"{path} has tasks of {has}, and this manager is one of {wants}: they would run at the "
+            "wrong time. Use the scheduler that it had, or another file"
         )

@@ -1,10 +1,11 @@
-"""Brings the tasks of the file into memory: a while before they are due, and never too many.
+"""Reads the tasks of the file into memory: a while before they are due, and never too many.
 
     an alarm, or a tick ─ is there room, and the horizon near? ─► Store.read
-                              └─► some hundred a turn of the loop ─► take
+                                                                    │
+                        take ◄─ a few hundred a turn of the loop ◄──┘
 
-What was due while no host was at work, or at one instant, comes part by part, in order of due
-times: what is behind the horizon waits for its turn in the file.
+Tasks that became due while no host was running, or at one instant, are read in parts, in order of
+due times: those behind the horizon wait in the file for their turn.
 """
 
 from __future__ import annotations
@@ -25,39 +26,39 @@ from .whereabouts import Whereabouts
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 AHEAD = 60 * SECOND
-"""Nanoseconds before a bucket begins in which it is read."""
+"""How long before its beginning a bucket is read, in nanoseconds."""
 
 MOST = 250_000
-"""Tasks of the store that are in memory and have not ended, above which no more are read."""
+"""Unfinished tasks of the store in memory, above which no more are read."""
 
 PART = 1 << 16
-"""Tasks that are read at a time."""
+"""Tasks read at a time."""
 
 SLICE = 256
-"""Tasks that are taken in a turn of the loop."""
+"""Tasks taken in a turn of the loop."""
 
 PLAIN_SLICE = 1024
-"""The same of those that are as most are, at a quarter of the cost."""
+"""The same for plain tasks, at a quarter of the cost."""
 
 _TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
 
 
 class Paging:
-    """Reads for one keeper, in its loop.
+    """Reads the file for one keeper, in its loop.
 
     Args:
-        store: Is read.
-        ask: Has something done in the writer's thread.
-        where: Where tasks are, and where memory ends.
+        store: The store to read.
+        ask: Run a call in the writer's thread.
+        where: Where tasks are, and the horizon.
         timed: Whether tasks have due times.
         clock: Return the present in nanoseconds since the epoch.
         count: Return how many tasks of the store are in memory.
-        take: Takes tasks, and what is kept of each, if anything is.
-        settle: Return when it is known who has the ids of new tasks: they keep their places.
-        flush: Return when the links have room.
-        taken: Told how many tasks have come.
+        take: Accept rows, with what is kept of each, if anything.
+        settle: Wait until the holders of new tasks' ids are known, which keep their positions.
+        flush: Wait until the links have room.
+        taken: Called with the number of tasks taken.
         whole: Called when there are no more behind the horizon.
-        failed: Called when it cannot go on.
+        failed: Called when reading cannot go on.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class Paging:
         self._task: asyncio.Task[None] | None = None
         self._is_over = False
         self._complaint = ""
-        self._told_at = -_TELL_AGAIN
+        self._reported_at = -_TELL_AGAIN
 
     @property
     def _until(self) -> int:
-        """Up to when tasks are to be in memory: for the rest of a bucket, at least."""
+        """The due time up to which tasks should be in memory: at least the rest of a bucket."""
         if not self._timed:
             return 0
         return ((self._clock() + AHEAD >> BUCKET_SHIFT) + 1 << BUCKET_SHIFT) - 1
@@ -105,24 +106,24 @@ class Paging:
         return MOST - self._count()
 
     def is_wanted(self) -> bool:
-        """Whether tasks are to be read, and there is room for them."""
+        """Whether tasks should be read, and there is room for them."""
         reached = self._where.horizon.reached
         return reached < (self._until, LAST[1]) and self._room > 0
 
     def look(self) -> None:
-        """Have tasks read, if they are wanted; called once a tick, too: the clock may be set."""
-        self._tell(self._store.complaint)
-        # One that was cancelled before its first step, as by who cancels all, has not unset it.
+        """Start reading if tasks are wanted; called once a tick, too, as the clock may be set."""
+        self._complain(self._store.complaint)
+        # A task cancelled before its first step has not unset it.
         is_reading = self._task is not None and not self._task.done()
         if not is_reading and not self._is_over and self.is_wanted():
             self._task = asyncio.get_running_loop().create_task(self._read_all())
 
     async def open(self, loop: asyncio.AbstractEventLoop, check: Callable[[Page], None]) -> None:
-        """Read the first part, and look by itself when something may be due soon.
+        """Read the first part, and set the alarm for the next.
 
         Args:
-            loop: The running one.
-            check: Refuses the first part.
+            loop: The running loop.
+            check: Called with the first part; may raise.
 
         Raises:
             StoreError: It cannot be read.
@@ -138,7 +139,7 @@ class Paging:
             self._alarm.set(self.look, None if due is None else due - AHEAD)
 
     async def stop(self) -> None:
-        """Read nothing more: what is being taken is left where it is."""
+        """Stop reading, even within a part."""
         self._is_over = True
         if self._alarm is not None:
             self._alarm.stop()
@@ -150,19 +151,19 @@ class Paging:
         try:
             while self.is_wanted():
                 await self._read()
-        except StoreError as error:  # it is tried again
-            self._tell(str(error))
-        except Exception as error:  # noqa: BLE001  whatever it is, nothing comes any more
+        except StoreError as error:  # it is retried
+            self._complain(str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, nothing more can be read
             self._failed(error)
         finally:
             self._task = None
 
     async def _read(self, check: Callable[[Page], None] = lambda page: None) -> None:
-        """Read tasks, and have them taken."""
+        """Read a part, and pass its tasks on."""
         horizon = self._where.horizon
         begun = horizon.begin()
         try:
-            most = max(1, min(self._room, PART))  # of the first part in any case
+            most = max(1, min(self._room, PART))  # at least one, for the first part
             read = partial(self._store.read, horizon.reached, self._until, most)
             page: Page = await self._ask(read)
             check(page)
@@ -183,13 +184,13 @@ class Paging:
             if horizon.is_whole:
                 self._whole()
             self._set_alarm()
-            self._tell(self._store.complaint)
+            self._complain(self._store.complaint)
         finally:
             horizon.end(begun)
 
-    def _tell(self, complaint: str) -> None:
-        """Say what is wrong with the file, once a minute."""
+    def _complain(self, complaint: str) -> None:
+        """Log what is wrong with the file, once a minute."""
         now = asyncio.get_running_loop().time()
-        if complaint and (complaint != self._complaint or now - self._told_at >= _TELL_AGAIN):
+        if complaint and (complaint != self._complaint or now - self._reported_at >= _TELL_AGAIN):
             log.error("%s", complaint)
-            self._complaint, self._told_at = complaint, now
+            self._complaint, self._reported_at = complaint, now

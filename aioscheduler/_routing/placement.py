@@ -1,17 +1,15 @@
-"""Which scheduler of which worker a task goes to. Pure.
+"""Chooses a worker and a scheduler for each task. Pure.
 
 A place is one scheduler, numbered over all workers: `Manager(5)` over two workers has places
 0 to 2 on worker 0, and 3 and 4 on worker 1. The load of a place is the number of its tasks
 that have not ended; its waiting tasks are those that have not started.
 
-Timed tasks go to the least loaded worker, and there to the least loaded scheduler: what they
-compete for is the worker's core. A worker that does not answer is avoided while another does.
-Queued tasks go to the least loaded scheduler, and among
-equals to the least loaded worker: a queue runs one task at a time, whatever its worker does; and
-here, too, a worker is avoided while there is another.
-A key always names the same place.
+Timed tasks go to the least loaded worker, and there to the least loaded scheduler: they compete
+for the worker's core. Queued tasks go to the least loaded scheduler, and among equals to the least
+loaded worker: a queue runs one task at a time, whatever its worker does. A worker that does not
+answer is avoided while another does. A key always maps to the same place.
 
-No more than `max_tasks` tasks wait, in all and at each place; it is the host that counts.
+The host counts waiting tasks, and limits them in all (`max_tasks`) and at each place (`max_each`).
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ _MOST = 1 << 60  # more than any load
 
 
 class Placement:
-    """Counts the tasks of every place and chooses the next one.
+    """Counts the tasks of every place, and chooses the place of the next one.
 
     Args:
         layout: The number of schedulers of each worker.
@@ -35,8 +33,8 @@ class Placement:
         max_each: How many tasks may wait at each place; None for no limit.
 
     Attributes:
-        emptied: Called whenever no task is left anywhere.
-        workers: How many there are.
+        emptied: Called whenever no task is left.
+        workers: How many workers there are.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class Placement:
         return place
 
     def choose_freely(self, key: str | bytes | int | None) -> int:
-        """Give the place for a task that is accepted whatever the limits are.
+        """Return the place for a task that is accepted whatever the limits are.
 
         Raises:
             TypeError: The key is neither None, str, bytes nor int.
@@ -90,7 +88,7 @@ class Placement:
         return self._least_loaded() if key is None else self.place_of_key(key)
 
     def room(self, place: int) -> int:
-        """How many more tasks may wait at a place; many, if there is no limit."""
+        """Return how many more tasks may wait at a place; `sys.maxsize` if there is no limit."""
         room = sys.maxsize
         if self._max_tasks is not None:
             room = self._max_tasks - self.all_waiting
@@ -108,7 +106,7 @@ class Placement:
         return max(0, min(rooms)) if rooms else None
 
     def place_near(self, key: str | bytes | int | None, worker: int, scheduler: int) -> int:
-        """Return the place of what a task schedules: that of the key, else where the task is.
+        """Return the place for a task's successor: that of the key, else the task's own.
 
         Raises:
             TypeError: The key is neither None, str, bytes nor int.
@@ -136,12 +134,12 @@ class Placement:
                 )
             return place
         except ValueError:
-            # What garbage collection runs has scheduled something meanwhile, and the least is not
-            # there any more. Of a place looked at once nothing can be missed; it takes longer.
+            # Garbage collection ran code that scheduled something, and the minimum is gone. A
+            # single pass cannot miss it, but takes longer.
             return self._least_of_all()
 
     def _least_of_all(self) -> int:
-        """Look at each place once."""
+        """Return the least loaded place, in a single pass."""
         loads, worker_loads, worker_of = self.loads, self._worker_loads, self.worker_of
         return min(
             range(len(loads)),
@@ -153,7 +151,7 @@ class Placement:
         )
 
     def check_key(self, key: str | bytes | int | None) -> None:
-        """Refuse what is no key.
+        """Check the type of a key.
 
         Raises:
             TypeError: The key is neither None, str, bytes nor int.
@@ -183,7 +181,7 @@ class Placement:
         return at in self._schedulers
 
     def added(self, place: int, count: int = 1) -> None:
-        """Tasks were accepted at a place."""
+        """Count tasks accepted at a place."""
         self.loads[place] += count
         self.waiting[place] += count
         self._worker_loads[self.worker_of[place]] += count
@@ -196,34 +194,34 @@ class Placement:
         return self.waiting[first : first + self._layout[worker]]
 
     def avoid(self, avoided: Sequence[bool]) -> None:
-        """Say of each worker whether tasks are better sent elsewhere."""
+        """Set for each worker whether tasks should avoid it."""
         for worker, (now, before) in enumerate(zip(avoided, self._avoided, strict=True)):
             self._worker_loads[worker] += (now - before) * _MOST
         self._avoided = list(avoided)
 
-    # What links tell (`link.LoadCounter`).
+    # Called by links (`link.LoadCounter`).
 
     def count_waiting(self, worker: int, scheduler: int, change: int) -> None:
-        """So many more tasks wait to start; less than 0: so many fewer."""
+        """Change the number of waiting tasks at a place."""
         self.waiting[self.first_of[worker] + scheduler] += change
         self.all_waiting += change
 
     def count_shelved(self, change: int) -> None:
-        """So many more tasks wait that are at no place; less than 0: so many fewer."""
+        """Change the number of waiting tasks that have no place."""
         self.all_waiting += change
         self.all_loads += change
         if not self.all_loads and change:
             self.emptied()
 
     def count_given_up(self, worker: int, scheduler: int, change: int) -> None:
-        """The same of tasks wherever they are: those at no worker (-1) are counted in all alone."""
+        """Change the number of waiting tasks; those without a place (worker -1) only in all."""
         if worker < 0:
             self.all_waiting += change
         else:
             self.count_waiting(worker, scheduler, change)
 
     def count_ended(self, worker: int, scheduler: int, count: int) -> None:
-        """`count` tasks have ended."""
+        """Count `count` tasks as ended."""
         self.loads[self.first_of[worker] + scheduler] -= count
         self._worker_loads[worker] -= count
         self.all_loads -= count
@@ -231,7 +229,7 @@ class Placement:
             self.emptied()
 
     def count_emptied(self, worker: int) -> None:
-        """No task is left at a worker."""
+        """Count all tasks of a worker as ended."""
         for scheduler in range(self._layout[worker]):
             place = self.first_of[worker] + scheduler
             self.count_waiting(worker, scheduler, -self.waiting[place])
@@ -239,7 +237,7 @@ class Placement:
 
 
 def limit_reached(limit: int, where: str = "") -> TaskLimitReached:
-    """Make the refusal of a task that is one too many."""
+    """Return the refusal of a task beyond a limit."""
     return TaskLimitReached(
         f"max_tasks={limit} tasks are waiting already{where}; "
         "wait for some to start, or raise the limit"

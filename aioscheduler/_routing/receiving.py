@@ -1,9 +1,9 @@
-"""Reads what a worker says: the book is told, and then whoever is to know.
+"""Reads a worker's frames, enters them in the book, and reports what has changed.
 
     frame ─(its fields are checked)─► Book ─► Change ─► Endings: listeners, counters
 
-A frame that says what cannot be is refused with an exception, which ends the worker; what it said
-up to there has been taken.
+An impossible frame is refused with an exception, which ends the worker; the part before the fault
+has been processed.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ _STATES = {
 
 
 class Receiver:
-    """The way in of one worker's slot.
+    """The receiving side of one worker's slot.
 
     Args:
-        schedulers: How many the worker has.
-        book: Told of what the worker's tasks do.
-        endings: Told of what follows.
-        shipper: Reads outcomes.
-        clock: Returns the present in nanoseconds since the epoch.
-        asked_inside: Called with the fields of each request that a task makes of its manager.
-        take_logs: Called with the loop, and the fields of what the worker has logged.
-        wear: Told what the process runs, and how large it is; None: nothing is recycled.
+        schedulers: How many schedulers the worker has.
+        book: The book of the worker's tasks.
+        endings: Reports changes of the book.
+        shipper: Decodes outcomes.
+        clock: Return the present in nanoseconds since the epoch.
+        asked_inside: Called with the fields of each request of a task to its manager.
+        take_logs: Called with the loop and the fields of a LOG frame.
+        wear: Counts the process's tasks, and notes its size; None: nothing is recycled.
 
     Attributes:
-        history: What the processes have told of lateness.
+        history: The lateness that the processes have reported.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class Receiver:
         self._decodes: dict[int, Decode | None] = {
             ending: decodes.get(state) for ending, state in _STATES.items()
         }
-        # Large outcomes, ahead of their FINISHED; None: there was no memory for it.
+        # Large outcomes, which arrive before their ENDED; None: there was no memory for it.
         self._blobs: dict[int, bytes | None] = {}
         self._inside = wire.Parts()  # of a request
 
     def disconnect(self) -> None:
-        """Forget what was under way from a process that is gone."""
+        """Forget incomplete data of a process that is gone."""
         self._blobs.clear()
         self._inside = wire.Parts()
 
     def receive(self, frame: wire.Frame, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a frame of the worker's.
+        """Process a frame of the worker.
 
         Raises:
-            Exception: It is none that a worker of ours writes.
+            Exception: It is not a frame that our workers write.
         """
         kind, *fields = frame
         if kind == Kind.ENDED:
@@ -127,7 +127,7 @@ class Receiver:
             raise wire.WireError(f"a worker does not send {Kind(kind).name}")
 
     def _check(self, scheduler: int, numbers: list[int], waits: list[int] | None = None) -> None:
-        """Look whether a frame can be taken, before anything is changed by it."""
+        """Check the fields of a frame, before anything is changed by it."""
         types = set(map(type, numbers)) | set(map(type, waits or ()))
         types.add(type(scheduler))
         if types - {int} or not 0 <= scheduler < self._schedulers:
@@ -138,9 +138,9 @@ class Receiver:
         self._refuse(change)
 
     def _refuse(self, change: Change) -> None:
-        """Raise if the worker has said what cannot be; what came before that has been taken."""
+        """Raise if the worker's report is impossible; the part before that has been processed."""
         if change.refused is not None:
-            raise wire.WireError(f"task {change.refused} was never sent, or was told of twice")
+            raise wire.WireError(f"task {change.refused} was never sent, or was reported twice")
 
     def _retry(
         self, scheduler: int, numbers: list[int], waits: list[int], lines: list[str]
@@ -164,7 +164,7 @@ class Receiver:
         forgotten: int,
         size: int,
     ) -> None:
-        """Take what the worker tells once a tick of its lateness, and of its size."""
+        """Process the worker's report of a tick: its lateness and its size."""
         numbers = (most, total, forgotten, size, *counts)
         if (
             not (type(lag) is float and 0 <= lag < math.inf)
@@ -206,17 +206,17 @@ class Receiver:
             self._wear.ran(ran)
 
     def _count_run(self, numbers: list[int], ending: int) -> int:
-        """Return how many tasks that end now have run: not those that waited, or were too late."""
+        """Return how many of the ending tasks have run: not those pending or too late."""
         if ending == wire.TOO_LATE:
             return 0
         state = self._book.ledger.state
         return sum(state(number) is State.RUNNING for number in numbers)
 
     def _put_blobs_in(self, numbers: list[int], payloads: list[Payload]) -> list[Any]:
-        """Return outcomes with the large ones; NO_MEMORY where there was none for one.
+        """Return outcomes with the large ones filled in; NO_MEMORY for those that did not fit.
 
         Raises:
-            WireError: One has not come.
+            WireError: One has not arrived.
         """
         whole: list[Any] = list(payloads)
         for index, (number, payload) in enumerate(zip(numbers, payloads, strict=True)):
@@ -228,13 +228,13 @@ class Receiver:
         return whole
 
     def _lease(self, payload: Payload) -> Payload:
-        """Return an outcome with the leases of what it names."""
+        """Return an outcome with leases of the definitions that it names."""
         if isinstance(payload, bytes) and payload[0] == NAMING:
             return leased(payload, map(self._log.lease, names_in(payload)))
         return payload
 
     def _take_inside(self, part: bytes, last: bool) -> None:
-        """Collect a request that a task makes of its manager."""
+        """Collect the parts of a task's request to its manager."""
         request = self._inside.add(part, last)
         if request is not None:
             self._asked_inside(*wire.unpack(request))

@@ -1,9 +1,9 @@
-"""What becomes of the tasks of a process that is gone: for the next process, or for good.
+"""Sorts out the tasks of a process that is gone: for the next process, or for good.
 
-a process has ended ─► Book: what waits, what had begun ─► Endings: the lost are told why
+a process has ended ─► Book: pending, begun ─► Endings: tasks are lost, with the cause
 
-A task that has blocked its worker for too long is lost, whatever becomes of the others: it would do
-so again.
+A task that has blocked its worker for too long is lost, whatever happens to the others: it would
+block it again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Recovery:
-    """Sorts out what the processes in one worker's slot leave.
+    """Sorts out the tasks left by the processes in one worker's slot.
 
     Args:
         worker: The slot, from 0.
-        book: Has the tasks.
-        endings: Told what has become of them.
-        rerun: Whether tasks that had started run again when their worker has died.
-        supervisor: Knows why the last process has ended.
+        book: The tasks.
+        endings: Reports what happens to them.
+        rerun: Whether tasks that had started run again if their worker died.
+        supervisor: Knows why the last process ended.
 
     Attributes:
         reason: Why the manager has failed; None while it has not.
@@ -46,10 +46,10 @@ class Recovery:
         self._supervisor = supervisor
 
     def pass_on(self, process: WorkerHandle, exitcode: int | None) -> tuple[str, int]:
-        """Keep for the next process what it is to have, and end the rest.
+        """Keep the tasks that go to the next process, and end the others.
 
         Returns:
-            What has become of them, in words, and how many tasks had begun and not ended.
+            What happens to them, in words, and how many tasks had begun and not ended.
         """
         book, endings = self._book, self._endings
         for change in book.died([self.begun(process, n) for n in range(book.schedulers)]):
@@ -73,7 +73,7 @@ class Recovery:
         return fate, running
 
     def begun(self, process: WorkerHandle, scheduler: int) -> tuple[int, int] | None:
-        """Return what the black box says, None if it cannot be read."""
+        """Return what the black box says; None if it cannot be read."""
         try:
             return process.begun(scheduler)
         except Exception:
@@ -81,25 +81,25 @@ class Recovery:
             return None
 
     def _blocked(self, process: WorkerHandle) -> tuple[int, int] | None:
-        """Return which task has blocked its worker for too long; None: none, or nobody knows."""
+        """Return the task that blocked its worker for too long; None: none, or unknown."""
         try:
             return process.blocked()
         except Exception:
-            log.exception("which task has blocked worker %d cannot be read", self._worker)
+            log.exception("the task that has blocked worker %d cannot be read", self._worker)
             return None
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
-        """End every task: no process will come any more. Never raises."""
+        """End every task, as there will be no further process. Never raises."""
         try:
             self._book.outbox.pack()
         except Exception:
-            log.exception("what was scheduled last could not be put into a frame")
+            log.exception("the tasks scheduled last could not be put into a frame")
         self._endings.settle_all(self._close_book(exitcode, lost))
 
     def _close_book(
         self, exitcode: int | None, lost: bool
     ) -> Iterator[tuple[Sequence[int], State, Exception | None]]:
-        """Yield the ends of all tasks: those that ended alike, how, and with what."""
+        """Yield the ends of all tasks: those that ended alike, how, and their outcome."""
         for numbers, state, started in self._book.close(lost):
             error: Exception | None = None
             if state is State.KEPT:
@@ -112,7 +112,7 @@ class Recovery:
     def _lost(
         self, exitcode: int | None, started: bool, number: int | None, cause: str
     ) -> WorkerLost:
-        """Return what a task ends with that was lost; for many of them, without a number."""
+        """Return the outcome of a lost task; for many of them, without a number."""
         why = self.reason
         text = "" if why is None else getattr(why, "__notes__", [str(why)])[0]
         error = WorkerLost(self._worker, exitcode, started, text, cause, self._supervisor.name)
@@ -124,7 +124,7 @@ class Recovery:
 
 
 def _describe(running: int, lost: int) -> str:
-    """Say what becomes of tasks that had started."""
+    """Describe what happens to tasks that had started."""
     if not lost:
         return f"started, to run again: {running:,}"
     if lost == running:

@@ -1,11 +1,11 @@
-"""Which worker is recycled, and when: one of a manager at a time. Pure.
+"""Recycles worn worker processes, one of a manager at a time. Pure.
 
     a task has ended, a tick has come ─► worn ─► its turn ─► DRAIN … the next process is READY
                                                     ▲                          │
                                                     └──── the next in line ◄───┘
 
-A process is worn when it has run so many tasks, or is so large. One that is as large when it begins
-would be again and again: its size is no reason then.
+A process is worn when it has run a number of tasks, or exceeds a size. If it exceeds that already
+at its start, so would the next one: its size does not count then.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Recycling:
-    """Replaces worn processes, one after the other.
+    """Replaces worn processes, one after another.
 
     Args:
-        workers: How many there are.
-        max_tasks: After how many tasks a process is worn; None: never.
-        max_rss: Above how many resident bytes it is; None: never.
-        recycle: Called with a worker and why its process is to be replaced; returns whether it
-            is, which it is not if it is to go in any case.
-        avoid: Called when new tasks are to go elsewhere, or not any more.
-        name: The manager's, if it was given one; for messages.
+        workers: How many workers there are.
+        max_tasks: Number of tasks after which a process is worn; None: no limit.
+        max_rss: Resident bytes above which it is worn; None: no limit.
+        recycle: Called with a worker and the reason; return whether its process is recycled,
+            which is not so if it is ending anyway.
+        avoid: Called when the workers that new tasks should avoid have changed.
+        name: The manager's name, if given; for messages.
 
     Attributes:
-        wears: How worn each worker is; told what its processes do.
+        wears: The wear of each worker.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Recycling:
     ) -> None:
         self._recycle = recycle
         self._avoid = avoid
-        self._line: dict[int, str] = {}  # who waits for its turn, and why
+        self._line: dict[int, str] = {}  # workers that wait for their turn, and why
         self._current: int | None = None
         of = name and f" of {name}"
         self.wears: list[Wear] = [
@@ -53,13 +53,13 @@ class Recycling:
         ]
 
     def is_worn(self, worker: int, why: str) -> None:
-        """A process is worn: it goes now, or when its turn has come."""
+        """Recycle a worn process, now or when it is its turn."""
         if worker != self._current:
             self._line[worker] = why
             self._call_next()
 
     def is_new(self, worker: int) -> None:
-        """A new process is READY, and nobody's turn is kept for the one before."""
+        """Note that a new process is READY: its predecessor's turn is over."""
         self._line.pop(worker, None)
         if self._current == worker:
             self._current = None
@@ -76,14 +76,14 @@ class Recycling:
 
 
 class Wear:
-    """How worn the process of one worker is.
+    """The wear of one worker's process.
 
     Args:
-        recycling: Told when it is.
+        recycling: Notified when the process is worn.
         worker: The slot, from 0.
-        who: The same, in messages.
+        who: The worker's name in messages.
         max_tasks: As for `Recycling`.
-        max_rss: The same.
+        max_rss: As for `Recycling`.
     """
 
     def __init__(
@@ -99,24 +99,24 @@ class Wear:
         self._who = who
         self._max_tasks = max_tasks
         self._max_rss = max_rss
-        self._ran: int = 0  # tasks of the process that is there
+        self._ran: int = 0  # by the present process
         self._limit: float | None = None  # of its size; None: not measured yet
 
     def began(self) -> None:
-        """A new process is READY."""
+        """Note that a new process is READY."""
         self._ran = 0
         self._limit = None
         self._recycling.is_new(self._worker)
 
     def ran(self, count: int) -> None:
-        """So many more tasks have run there; each attempt of a task counts."""
+        """Count tasks that have run; each attempt counts."""
         self._ran += count
         if self._max_tasks is not None and self._ran >= self._max_tasks:
             tasks = f"{self._ran:,} task{'s' if self._ran > 1 else ''}"
             self._recycling.is_worn(self._worker, f"it has run {tasks}")
 
     def measured(self, size: int) -> None:
-        """It has so many resident bytes, 0: not known; called first when it has just begun."""
+        """Note the resident bytes, 0 if unknown; called first when the process has just begun."""
         if self._max_rss is None or not size:
             return
         if self._limit is None:

@@ -1,4 +1,4 @@
-"""The host's end of one worker's slot, whatever process is there.
+"""The host's end of one worker's slot, whichever process is in it.
 
        host loop                                              │ process border
                                                               │
@@ -7,16 +7,15 @@
                   └────── Receiver ◄── ANNOUNCED, ENDED ◄═════╪═══ worker
                             └─► Endings: handles, counters    │
 
-The link has no rules of its own: what may follow on what is the book's to say (`book`). It keeps
-the contract of `link.Link` to the manager, and that of `occupant.Occupant` to the supervisor.
+The link has no rules of its own: these are in the book (`book`). It keeps the contract of
+`link.Link` towards the manager, and that of `occupant.Occupant` towards the supervisor.
 
 The host does as little as it can: it runs no user code here, leaves results as bytes until
-somebody asks, and never waits for a worker. Numbers are given in `schedule`, so a task can be
-addressed before it has been sent.
+somebody asks for them, and never waits for a worker. Tasks are numbered in `schedule`, so that they
+can be addressed before they are sent.
 
-When a process has ended, what it had announced as started is lost, or runs again; the rest is what
-the ledger holds, and the next process is sent it before anything else (`connect`), with the
-numbers, times and order it had.
+When a process has ended, tasks that had begun are lost, or run again. The next process is first
+sent all that are left in the ledger (`connect`), with the same numbers, times and order.
 """
 
 from __future__ import annotations
@@ -67,26 +66,26 @@ class RemoteLink(RemoteHome):
         schedulers: How many schedulers it has.
         timed: Whether they are timed; else they are queues.
         make: Makes the handles of its processes.
-        budget: For replacements, of the whole manager.
+        budget: The budget of replacements, one for the whole manager.
         shipper: Shared by all workers of the manager.
-        counter: Told of every start and end.
-        loop_thread: Where calls are right.
-        clock: Returns the present in nanoseconds since the epoch.
+        counter: Notified of every start and end.
+        loop_thread: The thread in which calls are allowed.
+        clock: Return the present in nanoseconds since the epoch.
         manager: The manager's id.
-        boot: What a process is told of the initializer and of what propagates; b"": nothing.
-        rerun: Whether tasks that had started run again when their worker has died.
+        boot: The BOOT payload: the initializer, and what propagates; b"": neither.
+        rerun: Whether tasks that had started run again if their worker died.
         failed: Called with the reason when the slot cannot be filled.
-        asked_inside: Called with the fields of each request that a task makes of its manager.
-        new_due: Reads the time to which a task is rescheduled.
-        ids: Of the manager's tasks.
-        wear: Told what its processes run, and how large they are; None: nothing is recycled.
-        name: The manager's, if it was given one; for messages.
-        keeping: Keeps the durable ones among the tasks; None: there is no store.
+        asked_inside: Called with the fields of each request of a task to its manager.
+        new_due: Return the due time for a reschedule.
+        ids: The ids of the manager's tasks.
+        wear: The wear of its processes; None: nothing is recycled.
+        name: The manager's name, if given; for messages.
+        keeping: Keeps the durable tasks; None: there is no store.
 
     Attributes:
-        supervisor: Keeps a process in the place.
-        book: Has the tasks that have not ended.
-        shipper: Turns what users call into what travels.
+        supervisor: Keeps a process in the slot.
+        book: The tasks that have not ended.
+        shipper: Turns users' coroutines into calls.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class RemoteLink(RemoteHome):
         self.supervisor: Supervisor = Supervisor(worker, make, budget, self, name)
         self.shipper: HostShipper = shipper
         self.book: Book = Book(schedulers, timed, shipper.catalog.log)
-        self._process: WorkerHandle | None = None  # the last
+        self._process: WorkerHandle | None = None  # the last one
         self._worker = worker
         self._timed = timed
         self._manager = manager
@@ -153,15 +152,15 @@ class RemoteLink(RemoteHome):
         self.supervisor.start(loop)
 
     async def ready(self) -> None:
-        """Return when the first process answers.
+        """Wait until the first process is ready.
 
         Raises:
-            WorkerStartError: It could not begin.
+            WorkerStartError: It could not start.
         """
         await self.supervisor.ready()
 
     async def close(self, timeout: float | None) -> None:
-        """End the process: politely, then not; settle every task."""
+        """End the process, by force if need be, and settle every task."""
         self.book.closing = True
         self._sender.now()
         self._sender.stop_telling()
@@ -173,12 +172,12 @@ class RemoteLink(RemoteHome):
         self._recovery.reason = reason
         self.supervisor.kill()
 
-    # ---- what the supervisor reports (`occupant.Occupant`)
+    # ---- reports of the supervisor (`occupant.Occupant`)
 
     def forgives(self) -> bool:
-        """Whether only durable tasks had begun: that counts as a loss of each, of which it has few.
+        """Whether only durable tasks had begun: the death counts as one of each's few losses.
 
-        If none had, nothing would count, and processes that end like this be replaced for ever.
+        False if no task had begun: nothing would count, and processes be replaced for ever.
         """
         if self._keeping is None or self._process is None:
             return False
@@ -193,18 +192,18 @@ class RemoteLink(RemoteHome):
         return self._keeping.all_durable(begun)
 
     def connect(self, process: WorkerHandle) -> None:
-        """Tell a new process everything: definitions, tasks, and then to begin."""
+        """Send a new process everything: definitions, tasks, and then BOOT."""
         self._process = process
         for change in self.book.drop_asked():
             self._endings.tell(change)
         self._sender.tell(process, *self._outbox.restart())
 
     def receive(self, frame: wire.Frame) -> None:
-        """Take a frame of the worker's.
+        """Process a frame of the worker.
 
         Raises:
-            Exception: It is none that a worker of ours writes. All that it said up to what is
-                wrong has been taken.
+            Exception: It is not a frame that our workers write. The part before the fault has been
+                processed.
         """
         assert self.loop is not None
         self._receiver.receive(frame, self.loop)
@@ -212,7 +211,7 @@ class RemoteLink(RemoteHome):
             self._sender.soon()
 
     def ended(self, end: End) -> None:
-        """Sort out what a process leaves: for the next, or, if there is none, for good."""
+        """Sort out the tasks of a process: for the next one or, if there is none, for good."""
         recovery = self._recovery
         if end.then is Then.REPLACED:
             assert end.process is not None
@@ -228,11 +227,11 @@ class RemoteLink(RemoteHome):
         try:
             if end.reason is not None:
                 self._failed(end.reason)  # which ends the others
-        finally:  # whatever comes of that, no task is left open here
+        finally:  # whatever that raises, no task is left open here
             self.settle_all(end.exitcode, lost=recovery.reason is not None)
 
     def settle_all(self, exitcode: int | None, lost: bool) -> None:
-        """End every task: no process will come any more. Never raises."""
+        """End every task, as there will be no further process. Never raises."""
         self._sender.end()
         self._receiver.disconnect()
         self._recovery.settle_all(exitcode, lost)
@@ -240,10 +239,10 @@ class RemoteLink(RemoteHome):
     # ---- tasks (`link.Link`)
 
     def schedule(self, scheduler: int, due: int, when: datetime | int, call: Call) -> Task[Any]:
-        """Give a task its number and put it into the next frame."""
+        """Number a task, and put it into the next frame."""
         function, payload, record = call
         number = self._outbox.add(scheduler, due, function, payload, record)
-        if self._sender.turn is None or self._outbox.full:  # else the call is spared
+        if self._sender.turn is None or self._outbox.full:  # saves the call
             self._sender.soon()
         label = function if record is None else self.shipper.label(function, record)
         return self._listeners.hand_out(scheduler, number, when, label)
@@ -265,7 +264,7 @@ class RemoteLink(RemoteHome):
         return first
 
     def room(self) -> int:
-        """How many calls `schedule_many` takes at a time."""
+        """Return how many calls `schedule_many` accepts at a time."""
         return PAGE
 
     def adopt(self, scheduler: int, due: int, call: Call, alias: int | None) -> int:
@@ -314,29 +313,28 @@ class RemoteLink(RemoteHome):
         return self._request(number, self.book.cancel(scheduler, number))
 
     def withdraw(self, scheduler: int, number: int) -> bool:
-        """Ask that a task end before it begins; False if it is known that it has, or has ended.
+        """Ask that a task end before it begins; False if it is known to have begun or ended.
 
-        Unlike a cancellation it never touches what has begun: a start on its way wins.
+        Unlike a cancellation it never affects a task that has begun: a start on its way wins.
         """
         number = self.book.number_of(number)
         return self._request(number, self.book.withdraw(scheduler, number))
 
     def dispossess(self, scheduler: int, number: int) -> None:
-        """Withdraw a task whose id another takes; what has begun goes on without it."""
+        """Withdraw a task that loses its id to another; if it has begun it goes on without it."""
         task = self._listeners.handle_of(number)
         if task is not None:
             task._id = None
         running = self.book.state(number) is State.RUNNING
         if self._keeping is None or self._keeping.dispossess(number, running) is running:
             self.withdraw(scheduler, number)
-        else:  # it was announced, and waits for our word
+        else:  # it was announced, and waits for CONFIRM
             self.cancel(scheduler, number)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
         """Ask that a timed task start at another time, in nanoseconds since the epoch.
 
-        False if it is known to have begun, to have ended, or that it is to end. A start on its
-        way wins.
+        False if it is known to have begun or ended, or was asked to end. A start on its way wins.
         """
         asked = self.book.reschedule(scheduler, self.book.number_of(number), due)
         self._sender.soon()
@@ -345,7 +343,7 @@ class RemoteLink(RemoteHome):
     def _request(self, number: int, change: Change | None) -> bool:
         if change is None:
             return False
-        if change.waiting:  # it waits no more, and so its id is free
+        if change.waiting:  # no longer pending: its id is free
             self._ids.release(self._worker, number)
         if self._keeping is not None:
             self._keeping.withdrawn(number)
@@ -354,25 +352,25 @@ class RemoteLink(RemoteHome):
         return True
 
     def infos(self, wanted: Wanted) -> Iterator[list[TaskInfo]]:
-        """Yield what is known of the tasks that have not ended, those of a page at a time."""
+        """Yield information on unfinished tasks, a page at a time."""
         self._outbox.pack()
         name, ids = self._endings.name, self._ids.of[self._worker]
         return list_book(self.book, wanted, ids, name, self.ref, self._timed)
 
     async def flush(self) -> None:
-        """Return when little enough waits to be written."""
+        """Wait until the send buffer is short."""
         await self._sender.flush()
 
     def look_after(self, lag: float) -> None:
-        """Is called once a tick."""
+        """Do the regular work; called once a tick."""
         assert self.loop is not None
         self.supervisor.look_after()
-        self._sender.now()  # which tells the worker of it
+        self._sender.now()  # which sends its results to the worker
         self._endings.look_after()
         self._receiver.history.expire(self.loop.time())
 
     def stats(self) -> LinkStats:
-        """Return what `Manager.stats()` needs to know."""
+        """Return the figures for `Manager.stats()`."""
         supervisor = self.supervisor
         process = supervisor.process
         return LinkStats(

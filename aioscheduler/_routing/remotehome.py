@@ -1,6 +1,6 @@
-"""What handles ask of the home of their task, where that is in another process (`home.Home`).
+"""The home of handles whose tasks are in another process (`home.Home`).
 
-How a task is cancelled or moved is the link's, which is all of this and more (`remote`).
+Cancelling and rescheduling are left to the link, its subclass (`remote`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RemoteHome:
         await self._keeping.stored(number, kept)
 
     def state(self, number: int) -> State:
-        """PENDING or RUNNING: a task that has ended has told its handle."""
+        """Return PENDING or RUNNING: handles know themselves when their task has ended."""
         return self.book.state(number)
 
     def ref(self, scheduler: int, number: int, kept: Any = None) -> TaskRef:
@@ -56,11 +56,11 @@ class RemoteHome:
         self._listeners.release(task)
 
     def detach(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Take the handle from a task that has one; its end is told to nobody."""
+        """Remove and return the handle of a task, if any; nobody is notified of its end."""
         return self._listeners.take(number)
 
     def attach_part(self, part: Part) -> None:
-        """Have a batch be told the end of a task of which nobody has a handle."""
+        """Make a batch the listener of a task that has no handle."""
         self._listeners.add_single(part)
 
     def scheduler_of(self, number: int) -> int | None:
@@ -68,5 +68,5 @@ class RemoteHome:
         return self.book.outbox.scheduler(number)
 
     def attach(self, task: Task[Any], scheduler: int, number: int) -> None:
-        """Make a handle that of another task, of which nobody has one."""
+        """Make a handle that of another task, which has none."""
         self._listeners.put(task, scheduler, number)

@@ -1,12 +1,12 @@
-"""The repeats of durable functions, as the file of a store has them (`repeats.File`).
+"""The repeats of durable functions in the file of a store (`repeats.File`).
 
     manager.repeat ─► enter ──────► RepeatRow ─┐
     a look that enters runs ─► advance ────────┼─► Group, with the rows of its runs in one batch
     repeat.cancel ─► drop ─────────────────────┘
-    start ─► restore ─► Repeats.adopt, for each row, some at a turn of the loop
+    start ─► restore ─► Repeats.adopt, for each row, some in each turn of the loop
 
-A rule is never pickled: an `Every`, and a `Cron` whose zone has a name, are written as plain
-values. With any other rule a repeat waits for the program to give it once more.
+Rules are never pickled: an `Every`, and a `Cron` whose zone has a name, are written as plain
+values. A repeat with any other rule waits until the program gives that again.
 """
 
 from __future__ import annotations
@@ -42,29 +42,29 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 _MOST_TERMS = 4096
 
 SLICE = 128
-"""Repeats that are read, or written, in one turn of the loop: some milliseconds."""
+"""Repeats read or written in one turn of the loop: a few milliseconds."""
 
 
 class RepeatFile:
     """Keeps repeats in the file of a store.
 
     Args:
-        keeper: Has the file.
+        keeper: Keeps the file.
 
     Attributes:
-        is_read: Whether all that the file has is known.
+        is_read: Whether all repeats of the file are known.
     """
 
     def __init__(self, keeper: Keeper) -> None:
         self.is_read = False
         self._keeper = keeper
-        self._known_until: int | None = None  # so long a script may define its functions
-        self._early: dict[str, Repeat] = {}  # those that are written when all has been read
-        self._ended: set[str] = set()  # ids of those that were cancelled before
-        self._terms: dict[tuple[bytes, str], tuple[Terms, bool]] = {}  # as they are read
+        self._known_until: int | None = None  # until then a script may define its functions
+        self._early: dict[str, Repeat] = {}  # to be written when the file has been read
+        self._ended: set[str] = set()  # ids of repeats cancelled before that
+        self._terms: dict[tuple[bytes, str], tuple[Terms, bool]] = {}  # a cache while reading
 
     def enter(self, repeat: Repeat) -> None:
-        """Keep a repeat that is new or another one; if its function is not durable, no more."""
+        """Keep a repeat that is new or has changed; drop it if its function is not durable."""
         work = repeat._work
         if not self.is_read:
             self._early[repeat.id] = repeat
@@ -77,12 +77,12 @@ class RepeatFile:
             self.drop(repeat)
 
     def restore(self, repeats: Repeats) -> Iterator[None]:
-        """Have those of the file adopted; those that were asked for meanwhile are these.
+        """Have the repeats of the file adopted, merged with those made meanwhile.
 
-        It yields between slices, so that the loop has its turn.
+        It yields between slices, to give the loop its turn.
         """
         rows, self._keeper.repeats = list(reversed(self._keeper.repeats)), ()
-        while rows:  # which go as they are read: they take as much as what is made of them
+        while rows:  # freed as they are read: a row takes as much memory as its repeat
             if len(rows) % SLICE == 0:
                 yield
             row = rows.pop()
@@ -120,19 +120,19 @@ class RepeatFile:
             repeats.adopt(row.id, terms, progress, work, own, rule_known)
 
     def _terms_of(self, row: RepeatRow) -> tuple[Terms, bool]:
-        """Return what was asked for, as `read_terms_of`, which takes as long as all the rest."""
+        """Return the result of `read_terms_of`, cached: it takes as long as all the rest."""
         key = row.terms, row.text
         found = self._terms.get(key)
         if found is None:
             found = read_terms_of(row)
             if len(self._terms) == _MOST_TERMS:
                 self._terms.clear()
-            if found[1]:  # else it is told of each
+            if found[1]:  # else each is logged
                 self._terms[key] = found
         return found
 
     def takes(self, repeat: Repeat, now: int) -> bool:
-        """Whether runs of it can be entered now; else they are late."""
+        """Whether runs of a repeat can be entered now; else they will be late."""
         if self._known_until is None:
             self._known_until = now + MAIN_PATIENCE
         function = repeat._work.draft.stored.function
@@ -145,34 +145,34 @@ class RepeatFile:
             return False
         try:
             self._keeper.commits.check_room()
-        except StoreError:  # which is told by who tries to write
+        except StoreError:  # which the writer reports
             return False
         return True
 
     def advance(self, repeat: Repeat) -> None:
-        """Note how far it is."""
+        """Record the progress of a repeat."""
         self._keeper.group.repeat(RepeatProgress(repeat.id, *repeat._progress))
         self._keeper.commits.soon()
 
     def whole(self) -> AbstractContextManager[None]:
-        """Have all that is noted within written together, or not at all."""
+        """Return a context in which all changes are written together, or not at all."""
         return self._keeper.group.whole()
 
     def drop(self, repeat: Repeat) -> None:
-        """Keep it no longer."""
+        """Stop keeping a repeat."""
         repeat._kept = False
-        if not self.is_read:  # the file may have one of its id
+        if not self.is_read:  # the file may have one with its id
             self._ended.add(repeat.id)
             return
         self._keeper.group.repeat(RepeatEnd(repeat.id))
         self._keeper.commits.soon()
 
     async def ready(self) -> None:
-        """Return when it is open."""
+        """Wait until the file is open."""
         await self._keeper.ready()
 
     async def stored(self) -> None:
-        """Return when everything so far is on disk."""
+        """Wait until everything so far is on disk."""
         await self._keeper.stored(None)
 
     def _row(self, repeat: Repeat, work: DurableWork) -> RepeatRow:
@@ -184,23 +184,23 @@ class RepeatFile:
 
 
 def write_terms(terms: Terms) -> bytes:
-    """Return what was asked for, as far as it can be kept, for `read_terms_of`."""
+    """Return terms, as far as they can be kept, for `read_terms_of`."""
     choices = terms.missed.value, terms.overlap.value
     return wire.pack([_plain(terms.rule), *choices, terms.jitter, terms.until, terms.times])
 
 
 def read_terms_of(row: RepeatRow) -> tuple[Terms, bool]:
-    """Return what was asked for, and whether its rule is known.
+    """Return the terms of a row, and whether their rule is known.
 
     Raises:
-        Exception: It is nothing that was ever written.
+        Exception: They cannot have been written by `write_terms`.
     """
     plain, missed, overlap, jitter, until, times = wire.unpack(row.terms)
     rule: Rule | None = None
     if plain is not None:
         try:
             rule = _rule_of(*plain)
-        except (ValueError, ImportError) as error:  # a zone or a package is not on this machine
+        except (ValueError, ImportError) as error:  # a zone or a package is missing on this machine
             log.warning("the rule of the repeat %r cannot be read: %s", row.id, error)
     known = rule is not None
     terms = Terms(
@@ -211,7 +211,7 @@ def read_terms_of(row: RepeatRow) -> tuple[Terms, bool]:
 
 
 class Unknown:
-    """In the place of a rule that the file does not have."""
+    """Stands for a rule that the file does not have."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -224,7 +224,7 @@ class Unknown:
 
 
 def _plain(rule: Rule) -> Sequence[Any] | None:
-    """Return a rule as plain values; None if that cannot be."""
+    """Return a rule as plain values; None if that is impossible."""
     if type(rule) is Every:
         assert isinstance(rule.step, timedelta)
         step = [rule.step.days, rule.step.seconds, rule.step.microseconds]
@@ -245,5 +245,5 @@ def _rule_of(kind: str, first: Any, second: Any) -> Rule:
 
 @lru_cache(1024)
 def _cron(expression: str, zone: str) -> Cron:
-    """Make one for all who have the same, which takes a tenth of a millisecond."""
+    """Return one `Cron` for all equal rules: making one takes a tenth of a millisecond."""
     return Cron(expression, zone)

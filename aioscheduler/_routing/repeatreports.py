@@ -1,4 +1,4 @@
-"""What is told of repeats: in the log, in `stats()`, and to who watches."""
+"""Reports on repeats, for the log, `stats()` and `top`."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from ..repeat import Repeat
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 TELL_EVERY = 60 * SECOND
-"""How often the log says what was skipped."""
+"""Nanoseconds between two reports of skipped times."""
 
-MOST_TOLD = 40
-"""Repeats that who watches is told of."""
+MOST_SHOWN = 40
+"""Repeats shown by `top`."""
 
 _MOST_NAMED = 10  # in one line of the log
 
 
 class RepeatReports:
-    """Keeps what is told of the repeats of one manager.
+    """The reports on the repeats of one manager.
 
     Attributes:
-        standing: Those that are paused, or wait for their rule.
+        standing: Repeats that are paused, or wait for their rule.
     """
 
     def __init__(self) -> None:
         self.standing: dict[Repeat, None] = {}
         self._ran = self._skipped = 0
-        self._skips: Counter[str] = Counter()  # since it was told
-        self._tell_at: int | None = None
-        self._unknown_told = False
+        self._skips: Counter[str] = Counter()  # since the last report
+        self._log_at: int | None = None
+        self._unknown_logged = False
 
     def note(self, repeat: Repeat, before: Progress | None = None) -> None:
-        """Take note of whether a repeat stands still, and say so if something is wrong with it.
+        """Note whether a repeat stands still, and log what is wrong with it, if anything.
 
         Args:
-            repeat: It, as it is now.
-            before: How far it was; None: nothing was known of it.
+            repeat: The repeat, as it is now.
+            before: Its progress before; None: nothing was known of it.
         """
         progress = repeat._progress
         if progress.paused or not repeat._rule_known:
@@ -52,24 +52,24 @@ class RepeatReports:
         if progress.reason is not None and (before is None or before.reason != progress.reason):
             log.error(
                 "the repeat %r is paused, for %s; others go on. Call manager.repeat() with its id "
-                "and what is right, or resume() it",
+                "and a correction, or resume() it",
                 *(repeat.id, progress.reason),
             )
 
     def looked(self, repeat: Repeat, runs: int, skipped: int) -> None:
-        """Count what a look has come to."""
+        """Count the results of a look."""
         self._ran += runs
         if skipped:
             self._skipped += skipped
             self._skips[repeat.id] += skipped
 
     def forget(self, repeat: Repeat) -> None:
-        """Tell of one no more."""
+        """Stop reporting on a repeat."""
         self.standing.pop(repeat, None)
         self._skips.pop(repeat.id, None)
 
     def figures(self, count: int) -> dict[str, int]:
-        """Return what `stats()` tells of so many repeats; any thread may ask."""
+        """Return the figures of `count` repeats for `stats()`; any thread may ask."""
         return {
             "repeats": count,
             "repeats_paused": len(self.standing),
@@ -78,16 +78,16 @@ class RepeatReports:
         }
 
     def look_after(self, now: int) -> None:
-        """Say what there is to be said, once a minute; called once a tick."""
-        if self._tell_at is None:
-            self._tell_at = now + TELL_EVERY
-        elif now >= self._tell_at:
-            self._tell_at = now + TELL_EVERY
+        """Log reports once a minute; called once a tick."""
+        if self._log_at is None:
+            self._log_at = now + TELL_EVERY
+        elif now >= self._log_at:
+            self._log_at = now + TELL_EVERY
             self.tell_skips()
-            self._tell_unknown()
+            self._log_unknown()
 
     def tell_skips(self) -> None:
-        """Say what was skipped since it was said last."""
+        """Log which times were skipped since the last report."""
         if self._skips:
             named = [f"{id_!r} {times:,}" for id_, times in self._skips.most_common(_MOST_NAMED)]
             log.warning(
@@ -96,25 +96,25 @@ class RepeatReports:
             )
             self._skips.clear()
 
-    def _tell_unknown(self) -> None:
-        """Say, once, which repeats of the file wait for a rule that the program has not given."""
-        waiting = [] if self._unknown_told else [r.id for r in self.standing if not r._rule_known]
-        self._unknown_told = True
+    def _log_unknown(self) -> None:
+        """Log, once, which repeats of the file wait for a rule that the program has not given."""
+        waiting = [] if self._unknown_logged else [r.id for r in self.standing if not r._rule_known]
+        self._unknown_logged = True
         if waiting:
             log.warning(
-                "repeats stand still, for the file does not have their rules, which are objects of "
-                "the program's: %s; they go on when manager.repeat() is called with their ids",
+                "repeats stand still, as the file does not have their rules, which are objects of "
+                "the program: %s; they go on when manager.repeat() is called with their ids",
                 _list(list(map(repr, waiting[:_MOST_NAMED])), len(waiting)),
             )
 
     def shown(self, soonest: Iterable[Repeat]) -> list[dict[str, Any]]:
-        """Return what `top` shows: of what stands still, and of what comes next; not of all.
+        """Return rows for `top`: some repeats that stand still, and those that come next.
 
         Args:
-            soonest: What comes next, in order; it is not asked for more than is shown.
+            soonest: Those that come next, in order; no more are consumed than are shown.
         """
-        standing = list(islice(self.standing, MOST_TOLD // 2))
-        return [*map(_told_of, [*standing, *islice(soonest, MOST_TOLD - len(standing))])]
+        standing = list(islice(self.standing, MOST_SHOWN // 2))
+        return [*map(_row_of, [*standing, *islice(soonest, MOST_SHOWN - len(standing))])]
 
 
 def _list(named: Sequence[str], count: int) -> str:
@@ -122,7 +122,7 @@ def _list(named: Sequence[str], count: int) -> str:
     return ", ".join(named) + more
 
 
-def _told_of(repeat: Repeat) -> dict[str, Any]:
+def _row_of(repeat: Repeat) -> dict[str, Any]:
     next_, last = repeat.next, repeat.last
     return {
         "id": repeat.id,

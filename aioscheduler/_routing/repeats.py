@@ -1,12 +1,12 @@
-"""What repeats on one manager: looked at when it is time, and its runs entered as tasks.
+"""The repeats of one manager: looked at when it is time, their runs entered as tasks.
 
     repeat ─► Repeat ─► a heap, by when to look ─► one alarm
                                                      │ rings
            its runs' ends ─► look (policy) ◄─────────┘
-                              └─► runs ─► Router.schedule_as, and, if it is durable, its file
+                              └─► runs ─► Router.schedule_as and, if it is durable, its file
 
-What is run, skipped or waits is `policy`'s to say; what a run is, `runs`'. Of 100,000 repeats those
-are looked at whose time has come, some at a turn of the loop.
+`policy` decides which times are run, skipped or wait; `runs` makes the runs. Of 100,000 repeats
+only those whose time has come are looked at, some in each turn of the loop.
 """
 
 from __future__ import annotations
@@ -40,51 +40,51 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 _T = TypeVar("_T")
 _SKIPPED_AT_ONCE = 16  # times, which take about as long as a run
-_LATER = SECOND  # until what cannot be entered now is looked at again
+_LATER = SECOND  # until a repeat whose runs cannot be entered now is looked at again
 
 
 class File(Protocol):
-    """Where the repeats of durable functions are kept."""
+    """Keeps the repeats of durable functions."""
 
     def enter(self, repeat: Repeat) -> None:
-        """Keep a repeat that is new or another one; if its function is not durable, no more."""
+        """Keep a repeat that is new or has changed; drop it if its function is not durable."""
 
     @property
     def is_read(self) -> bool:
-        """Whether all that it has is known."""
+        """Whether all repeats of the file are known."""
 
     def restore(self, repeats: Repeats) -> Iterator[None]:
-        """Have those of the file adopted; it yields whenever the loop is to have its turn."""
+        """Have the repeats of the file adopted; yield to give the loop its turn."""
 
     def takes(self, repeat: Repeat, now: int) -> bool:
-        """Whether runs of it can be entered now; else they are late."""
+        """Whether runs of a repeat can be entered now; else they will be late."""
 
     def advance(self, repeat: Repeat) -> None:
-        """Note how far it is."""
+        """Record the progress of a repeat."""
 
     def whole(self) -> AbstractContextManager[None]:
-        """Have all that is noted within written together, or not at all."""
+        """Return a context in which all changes are written together, or not at all."""
 
     def drop(self, repeat: Repeat) -> None:
-        """Keep it no longer."""
+        """Stop keeping a repeat."""
 
     async def ready(self) -> None:
-        """Return when it is open."""
+        """Wait until the file is open."""
 
     async def stored(self) -> None:
-        """Return when everything so far is on disk."""
+        """Wait until everything so far is on disk."""
 
 
 class Repeats:
     """The repeats of one manager (`repeat.Owner`).
 
     Args:
-        router: Takes the runs.
-        order: Of its schedulers.
+        router: Schedules the runs.
+        order: The order of its schedulers.
         clock: Return the present in nanoseconds since the epoch.
 
     Attributes:
-        file: Keeps those of durable functions; None: there is no store.
+        file: Keeps the repeats of durable functions; None: there is no store.
         under_way: Knows the runs that have not ended.
     """
 
@@ -94,13 +94,13 @@ class Repeats:
         self._order = order
         self._clock = clock
         self._all: dict[str, Repeat] = {}
-        self._context = copy_context()  # of nobody's call
+        self._context = copy_context()  # of no user's call
         self._agenda = Agenda(clock, self._look_safely, self._context)
         self.under_way = UnderWay(router, clock, self._all.get, self._agenda.set, self._context)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._read: asyncio.Future[None] | None = None  # all that the file has
+        self._read: asyncio.Future[None] | None = None  # the whole file
         self._steps: Iterator[None] = iter(())
-        self._finding: asyncio.Task[None] | None = None  # the runs that are only in the file
+        self._finding: asyncio.Task[None] | None = None  # finds runs that are only in the file
         self._is_over = False
         self._reports = RepeatReports()
         self._share: Callable[[_T], _T] = sharing()
@@ -114,7 +114,7 @@ class Repeats:
     # ---- its life
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to look, once all that a file has is known; the links have begun."""
+        """Begin to look, once the file has been read; the links have started."""
         self._agenda.watched = self._clock()
         self._loop, self._read = loop, loop.create_future()
         rows = () if self.file is None else self.file.restore(self)
@@ -122,14 +122,14 @@ class Repeats:
         self._restore()
 
     def _restore(self) -> None:
-        """Go on with what a file has, for one turn of the loop; begin to look when it is known."""
+        """Read on in the file for one turn of the loop; begin to look when it is read."""
         if self._loop is None or self._read is None or self._read.done():
             return
         try:
             for _ in self._steps:
                 self._loop.call_soon(self._restore, context=self._context)
                 return
-        except Exception as error:  # noqa: BLE001  whatever it is, who waits is to know
+        except Exception as error:  # noqa: BLE001  whatever it is, `ready` raises it
             self._read.set_exception(error)
             return
         self._read.set_result(None)
@@ -141,17 +141,17 @@ class Repeats:
             self._begin()
 
     def _begin(self, finding: asyncio.Task[None] | None = None) -> None:
-        """Begin to look."""
+        """Start the agenda, unless all is over."""
         self._finding = None
         if self._loop is not None and not self._is_over:
             self._agenda.start(self._loop)
 
     async def ready(self) -> None:
-        """Return when all that a file has is known, and has what was asked for meanwhile.
+        """Wait until the file has been read, and has the repeats made meanwhile.
 
         Raises:
-            StoreError: It cannot be used.
-            RuntimeError: Nobody has opened it.
+            StoreError: The file cannot be used.
+            RuntimeError: It was not opened.
         """
         if self.file is not None:
             await self.file.ready()
@@ -162,10 +162,10 @@ class Repeats:
         """Enter no more runs, for good."""
         if self._loop is not None and not self._loop.is_closed():
             try:
-                for _ in self._steps:  # else what was asked for meanwhile would be in no file
+                for _ in self._steps:  # else repeats made meanwhile would not be in the file
                     pass
             except Exception:
-                log.exception("what repeats was not read to its end")
+                log.exception("the repeats of the file could not all be read")
         self._is_over = True
         self._agenda.stop()
         self._reports.tell_skips()
@@ -176,7 +176,7 @@ class Repeats:
                 self._finding.cancel()
 
     def look_after(self) -> None:
-        """Is called once a tick."""
+        """Do the regular work; called once a tick."""
         if not self._all:
             return
         now = self._clock()
@@ -184,14 +184,14 @@ class Repeats:
         self._reports.look_after(now)
 
     def figures(self) -> dict[str, int]:
-        """Return what `stats()` tells of them; any thread may ask."""
+        """Return the figures for `stats()`; any thread may ask."""
         return self._reports.figures(len(self._all))
 
     def shown(self) -> list[dict[str, Any]]:
-        """Return what `top` shows of them."""
+        """Return the rows for `top`."""
         return self._reports.shown(self._agenda.soonest())
 
-    # ---- what is asked
+    # ---- requests
 
     def repeat(
         self,
@@ -206,10 +206,10 @@ class Repeats:
         times: int | None,
         options: TaskOptions,
     ) -> Repeat:
-        """Begin a repeat, or replace what there is to do in the one with its id; see `Manager`.
+        """Begin a repeat, or change the one with its id; see `Manager.repeat`.
 
         Raises:
-            Exception: As there.
+            Exception: As `Manager.repeat` does.
         """
         router = self._router
         try:
@@ -251,7 +251,7 @@ class Repeats:
         return repeat
 
     def _replace(self, repeat: Repeat, terms: Terms, now: int, before: Progress, text: str) -> None:
-        """Have other terms hold from now on, going on from how far it was."""
+        """Set new terms from now on, and continue from the progress so far."""
         repeat._terms, repeat._progress = terms, begin(terms, now, before, text)
         if repeat._since is None:
             repeat._since = now
@@ -260,7 +260,7 @@ class Repeats:
     def adopt(
         self, id_: str, terms: Terms, progress: Progress, work: Work, own: Any, rule_known: bool
     ) -> None:
-        """Take a repeat that a file has; one that was asked for meanwhile is that one."""
+        """Add a repeat of the file, merged with the one made meanwhile, if any."""
         repeat = self._all.get(id_)
         if repeat is None:
             terms, work = self._share(terms), self._share(work)
@@ -317,17 +317,17 @@ class Repeats:
                 await self.file.stored()
 
     async def _settle(self, what: str, repeat: Repeat) -> None:
-        """Refuse what cannot be; return when it is known what the file has of the repeat."""
+        """Check that a call is allowed, and wait until it is known what the file has."""
         self._router.loop_thread.check_inside(f"await repeat.{what}()")
         self._router.check_open()
         if self.file is not None and repeat._kept:
             await self.ready()
-            if what == "cancel" and self._finding is not None:  # the runs that are to end, too
+            if what == "cancel" and self._finding is not None:  # its runs must end, too
                 await asyncio.wait([self._finding])
             self._router.check_open()
         if repeat._is_over:
             raise RuntimeError(
-                f"the repeat {repeat.id!r} was cancelled; begin it anew by manager.repeat()"
+                f"the repeat {repeat.id!r} was cancelled; begin it again by manager.repeat()"
             )
 
     async def _store(self, repeat: Repeat) -> None:
@@ -335,7 +335,7 @@ class Repeats:
             self.file.advance(repeat)
             await self.file.stored()
 
-    # ---- to look
+    # ---- looks
 
     def _look_safely(self, repeat: Repeat, now: int) -> int:
         if self._router.closed is not None:
@@ -350,7 +350,7 @@ class Repeats:
             return 0
 
     def _look(self, repeat: Repeat, now: int) -> int:
-        """Do what it is time for; return how much that was, by the measure of the agenda."""
+        """Enter the runs that are due; return the cost, as defined by the agenda."""
         if repeat._since is None:
             return 0
         file = self.file if repeat._kept else None
@@ -363,7 +363,7 @@ class Repeats:
         found = look(repeat._id, repeat._terms, before, now, watched, free)
         try:
             made = [(run, *repeat._work.make(repeat._id, run, repeat._own)) for run in found.runs]
-        except Exception as error:  # noqa: BLE001  what it needs may have become anything
+        except Exception as error:  # noqa: BLE001  the program may have changed what it needs
             reason = f"its call cannot be made any more: {describe(repr, error)}"
             after = repeat._progress = pause(before)._replace(reason=reason)
             made = []
@@ -383,9 +383,9 @@ class Repeats:
         return len(made) + skipped // _SKIPPED_AT_ONCE
 
     def _enter(self, repeat: Repeat, run: Run, call: Any, draft: Draft | None) -> None:
-        """Have a run wait for its time, or begin."""
+        """Schedule a run."""
         id_ = None if draft is None else draft.id
-        # There is none, but if the host before could write only a part of what belongs together.
+        # One exists only if the previous host wrote just a part of what belongs together.
         task = None if id_ is None else self._router.find_known(id_)
         if task is None:
             place = self._router.placement.choose_freely(repeat._work.key)

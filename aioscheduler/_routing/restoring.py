@@ -1,13 +1,13 @@
-"""Tasks of a file that come into memory: they wait at links, or are dead letters.
+"""Restores tasks of the file: they go to links, or become dead letters.
 
     a row ─┬─► its host died while it ran: once more, or a dead letter
            ├─► its script may yet define its function: it waits (`undefined`)
            └─► a call for a link ─► admitted, as a suspect if it may have run when the host died
 
-    scheduled before the file was open ─► put, when it is
-           └─ or is one with the task of the file that has its id
+    scheduled before the file was open ─┬─► put, once it is
+                                        └─► merged with the task of the file that has its id
 
-Nothing waits for a row that cannot be read.
+A row that cannot be read holds up no other.
 """
 
 from __future__ import annotations
@@ -36,85 +36,85 @@ from .whereabouts import Whereabouts
 
 
 class Admission(Protocol):
-    """Who gives tasks of the file to the links (the router)."""
+    """Passes tasks of the file to the links (`admission.Admission`)."""
 
     @property
     def links(self) -> Sequence[Link]:
-        """They, by worker."""
+        """The links, by worker."""
 
     @property
     def is_over(self) -> bool:
-        """Whether no task is to begin any more."""
+        """Whether no more tasks may begin."""
 
     def locate(self, worker: int, number: int) -> tuple[Link, int]:
         """Return the link of a task that has not ended, and its scheduler there."""
 
     def find(self, id_: str, before: int) -> Address | None:
-        """Return the task at a link that has an id, if its row is before one."""
+        """Return the task at a link that has an id, if its row is below `before`."""
 
     def dispossess(self, address: Address) -> None:
         """Take the id from a task at a link."""
 
     def lead(self, alias: int, address: Address) -> None:
-        """Have an alias lead to a task at a link."""
+        """Make an alias lead to a task at a link."""
 
     async def flush(self) -> None:
-        """Return when links have room."""
+        """Wait until the links have room."""
 
     def count_shelved(self, change: int) -> None:
-        """So many more tasks are only in the file; less than 0: so many fewer."""
+        """Change the count of tasks that are only in the file."""
 
     def admit(
         self, due: int, key: str | bytes | int | None, id_: str | None, call: object
     ) -> tuple[int, int]:
-        """Accept a task that is in the file already; return its worker and its number there."""
+        """Admit a task of the file; return its worker and its number there."""
 
     def admit_many(
         self, dues: Sequence[int], function: Any, calls: Sequence[Any], record: Any
     ) -> list[Share]:
-        """Accept tasks of one function that are in the file already, in their order."""
+        """Admit tasks of one function that are in the file, in order."""
 
     def leave_out(self, early: Early) -> Task[Any] | None:
-        """Take a task from its link that is none; return its handle, if somebody has it."""
+        """Remove an early task that duplicates one of the file; return its handle, if held."""
 
     def give_way(self, id_: str, worker: int, admit: Callable[[], bool]) -> None:
-        """Have a task that was scheduled under the id of one in the file be that one.
+        """Replace a task that was scheduled under the id of one in the file by that one.
 
         Args:
             id_: The id.
-            worker: Where the new one is.
-            admit: Has the one in the file accepted, and returns whether somebody has its handle.
+            worker: The worker of the new task.
+            admit: Admit the task of the file; return whether it has a handle.
         """
 
 
 class Shelf(Protocol):
-    """Who holds tasks that are only in the file."""
+    """The shelf, as far as restoring needs it."""
 
     def held_among(self, rows: Sequence[int]) -> Collection[int]:
-        """Return those of some tasks that somebody holds, or asks something of."""
+        """Return those of the tasks that have listeners, aliases or requests."""
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
-        """A task is at a link; return whether somebody has its handle."""
+        """Note that a task is at a link; return whether it has a handle."""
 
     def buried(self, row: int, reason: Reason, text: str) -> None:
-        """A task is a dead letter, and was given to no link."""
+        """Note that a task is a dead letter, and goes to no link."""
 
     def withdrawn(self, row: int) -> None:
-        """A task is no more, for another one has its id."""
+        """Note that a task was struck, as another has its id, or it was cancelled."""
 
 
 class Early(NamedTuple):
-    """A task at a link of which it is not known yet whether it is one of the file.
+    """A task at a link that may be one of the file; which is not known yet.
 
-    It was scheduled before that was open, or with an id that one of the file may have.
+    It was scheduled before the file was open, or with an id that a task of the file may have.
 
     Attributes:
-        kept: Of it.
-        draft: What is to be in the file.
-        worker: Where it is.
+        kept: What is kept of it.
+        draft: Its draft for the file.
+        worker: Its worker.
         number: Its number there.
-        due: When it was to start, as it was scheduled.
-        replace: Whether it takes its id from another.
+        due: Its due time when it was scheduled.
+        replace: Whether it takes its id from another task.
     """
 
     kept: Kept
@@ -126,12 +126,12 @@ class Early(NamedTuple):
 
 
 class Share(NamedTuple):
-    """Some of the tasks that came at once, which one link has.
+    """Those of the tasks admitted together that one link has.
 
     Attributes:
-        worker: Where.
-        first: The number there of the first; others follow on it.
-        indexes: Which of the tasks they are.
+        worker: The worker.
+        first: The number there of the first; others are consecutive.
+        indexes: Their indexes among all.
     """
 
     worker: int
@@ -143,17 +143,17 @@ class Restoring:
     """Passes the tasks of a file to the links.
 
     Args:
-        admission: Takes them.
-        group: Has what changes written.
-        burials: Has the dead letters.
-        functions: Of the file.
-        keepings: What is kept at each link.
-        calls: Makes what links take.
-        notes: Reads what goes with tasks.
-        opening: What the file has said.
+        admission: Passes tasks to the links.
+        group: Gathers changes.
+        burials: Makes dead letters.
+        functions: The functions of the file.
+        keepings: The durable tasks of each link.
+        calls: Makes calls for the links.
+        notes: Reads the notes of tasks.
+        opening: What the file contained at its opening.
         now: The present in nanoseconds since the epoch.
         where: Where each task is.
-        shelf: Is told what becomes of tasks.
+        shelf: Notified of what happens to tasks.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Restoring:
         self._undefined = Undefined(
             functions, group, where, now, self._admit_if_read, self._bury_unknown
         )
-        # What was due before may have begun in the last host; 0: nothing.
+        # Tasks due before this may have begun in the last host; 0: none.
         self._in_doubt = 0 if opening.clean else opening.heartbeat + HEARTBEAT_SLACK
 
     def doubts(self, row: Row) -> bool:
@@ -193,16 +193,16 @@ class Restoring:
     def take_many(
         self, found: Sequence[tuple[Row, Kept | None]], early: Mapping[str, Early]
     ) -> None:
-        """Take tasks of the file, in order: those that are as most are at once.
+        """Restore tasks of the file, in order; plain ones of one function together.
 
         Args:
-            found: They, and what is kept of each, if anything is.
+            found: Their rows, with what is kept of each, if anything.
             early: As for `take`.
         """
         held = self._shelf.held_among([row.row for row, _ in found])
 
         def alike(each: tuple[Row, Kept | None]) -> int | None:
-            """Return the function of a task that is as most are."""
+            """Return the function of a plain task; None for others."""
             row, kept = each
             is_alike = row.is_plain and kept is None and row.row not in held
             return row.function if is_alike and not self.doubts(row) else None
@@ -216,11 +216,11 @@ class Restoring:
                     self.take(row, early, kept)
 
     def _take_alike(self, function: Durable, rows: list[Row]) -> None:
-        """Take tasks of one function."""
+        """Restore plain tasks of one function."""
         stored = Stored(function, b"", confirmed=confirmed_of(function, None))
         try:
             call = self._calls.make_many(stored, [row.payload for row in rows])
-        except Exception:  # noqa: BLE001  each is a dead letter, or is none
+        except Exception:  # noqa: BLE001  one by one: only some are dead letters
             for row in rows:
                 self.take(row, {})
             return
@@ -239,13 +239,13 @@ class Restoring:
         kept: Kept | None = None,
         doubted: bool = False,
     ) -> None:
-        """Take a task of the file.
+        """Restore a task of the file.
 
         Args:
-            row: It.
-            early: What is at links and may be this one, the last of each id.
-            kept: What is kept of it, if anything is.
-            doubted: Whether it may have ended the last host, as it was due before it was moved.
+            row: Its row.
+            early: Early tasks, any of which may be this one; the last one of each id.
+            kept: What is kept of it, if anything.
+            doubted: Whether it may have ended the last host, by its due time before it was moved.
         """
         kept = kept or Kept.of(row)
         doubted |= self.doubts(row)
@@ -255,20 +255,20 @@ class Restoring:
             return
         if row.begun is not Begun.NO and not self._take_loss(row, kept):
             return
-        if same is not None and same.kept.due != same.due:  # it was moved, and is this one
+        if same is not None and same.kept.due != same.due:  # it is this one, and was moved
             kept.due, kept.given = same.kept.due, None
             row = row._replace(due=kept.due, given=None)
             self._group.change(kept)
         kept.suspect = kept.losses > 0 or doubted
         function = self._functions.find(row.function)
         if function is None:
-            text = f"the file has no function of the number {row.function}"
+            text = f"the file has no function with the number {row.function}"
             self._bury(row, kept, Reason.UNKNOWN, text)
             return
         if isinstance(function, Function) and function.qualname.startswith("__main__:"):
             if same is None:
                 self._undefined.add(row, kept, function)
-            else:  # which needs the id
+            else:  # the early one needs the id
                 self._bury_unknown(row, kept, function)
             return
         call = self._make(row, kept, function)
@@ -291,7 +291,7 @@ class Restoring:
         self._shelf.buried(row.row, reason, text)
 
     def _take_loss(self, row: Row, kept: Kept) -> bool:
-        """Note that a host has died while a task ran; return whether it may start again."""
+        """Note that a host died while a task ran; return whether the task may start again."""
         kept.losses += 1
         kept.begun = Begun.NO
         text = ""
@@ -307,7 +307,7 @@ class Restoring:
         return not text
 
     def _make(self, row: Row, kept: Kept, function: Durable | Function) -> object | None:
-        """Return what links take of a task; None: it cannot be read, and is a dead letter."""
+        """Return the call of a task; None: it cannot be read, and is a dead letter."""
         kept.once = function.once
         if kept.once and not kept.losses:  # had it begun, it would be on record
             kept.suspect = False
@@ -325,7 +325,7 @@ class Restoring:
                 kept.given,
             )
             return self._calls.make(stored, row.due)
-        except Exception as error:  # noqa: BLE001  no other task waits for this one
+        except Exception as error:  # noqa: BLE001  it must not hold up other tasks
             self._bury(row, kept, Reason.UNREADABLE, text_of(error))
             return None
 
@@ -338,7 +338,7 @@ class Restoring:
 
     @property
     def leaves_suspects(self) -> bool:
-        """Whether what may have ended an earlier host was not taken, or waits here."""
+        """Whether tasks that may have ended an earlier host were not restored, or wait here."""
         horizon = self._where.horizon
         if self._in_doubt and not horizon.is_whole and horizon.reached[0] < self._in_doubt:
             return True
@@ -356,15 +356,15 @@ class Restoring:
         return row in self._undefined
 
     def resolve(self, now: int) -> bool:
-        """Admit tasks whose functions are registered by now; bury those that have waited enough.
+        """Admit tasks whose functions are registered by now; bury those that waited long enough.
 
         Returns:
-            Whether something has changed.
+            Whether anything has changed.
         """
         return not self._admission.is_over and self._undefined.resolve(now)
 
     def claim(self, id_: str, now: int) -> None:
-        """Free an id that a task has whose function is not known: it is a dead letter now."""
+        """Free an id that a task with an unknown function has: it becomes a dead letter."""
         self.resolve(now)
         self._undefined.claim(id_)
 
@@ -374,7 +374,7 @@ class Restoring:
         self._strike(kept)
 
     def move(self, row: int, due: int) -> Row:
-        """Give a task that waits for its function another time; return it as it was."""
+        """Reschedule a task that waits for its function; return its previous row."""
         return self._undefined.move(row, due)
 
     def _admit_if_read(self, row: Row, kept: Kept, function: Durable) -> None:

@@ -1,14 +1,14 @@
-"""Where tasks go: due time, place, call, link. The manager's work, without its life.
+"""Routes tasks: due time, place, call, link. The work of the manager, without its life.
 
     schedule(work(1), when)
         │ due time      (order.due_time)
-        │ place         (placement; limits are held here)
+        │ place         (placement, with its limits)
         │ call          (`link.Shipper.take`: function, payload, options)
         ▼
       link.schedule ─► handle
 
-Many calls of one function go by way of `submission`, what tasks ask for by way of `hostupstream`,
-and the tasks of a store by way of `admission`.
+Many calls of one function come by `submission`, requests of tasks by `hostupstream`, and the tasks
+of a store by `admission`.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from .shelf import Shelf
 
 
 class Router:
-    """Places tasks on links and counts them.
+    """Places tasks on links, and counts them.
 
     Args:
         manager: The manager's id.
-        order: Of the schedulers.
+        order: The order of the schedulers.
         prefer_utc: What a naive datetime means.
-        placement: Chooses, counts and limits.
-        loop_thread: Where calls are right.
-        propagation: What goes with each task of the context of its `schedule`, if anything does.
-        clock: Gives the present in nanoseconds since the epoch.
+        placement: Chooses places, counts tasks and enforces limits.
+        loop_thread: The thread in which calls are allowed.
+        propagation: Context values that travel with each task, if any.
+        clock: Return the present in nanoseconds since the epoch.
 
     Attributes:
-        closed: Why nothing is accepted any more; None while it is.
+        closed: Why no more tasks are accepted; None while they are.
         links: One for each worker; set before the first task.
-        order: Of the schedulers.
-        ids: Of its tasks.
-        keeper: Has the file of its durable tasks; None: there is none, and they are as others.
+        order: The order of the schedulers.
+        ids: The ids of its tasks.
+        keeper: Keeps the file of durable tasks; None: there is none, and they are not kept.
     """
 
     def __init__(
@@ -89,17 +89,17 @@ class Router:
         options: TaskOptions,
         captured: Captured | None = None,
     ) -> Task[Any]:
-        """Take one task; see `Manager.schedule`.
+        """Schedule one task; see `Manager.schedule`.
 
         Args:
-            coro: As there.
-            when: As there.
-            key: As there.
-            options: As there.
-            captured: What was captured for it; None: nothing was, and it is done here.
+            coro: As for `Manager.schedule`.
+            when: As for `Manager.schedule`.
+            key: As for `Manager.schedule`.
+            options: As for `Manager.schedule`.
+            captured: The values captured for it; None: they are captured here.
 
         Raises:
-            Exception: As there.
+            Exception: As `Manager.schedule` does.
             BaseException: Whatever a `capture` of `Manager(context=...)` raises.
         """
         durable = registry.of_coroutine(coro)
@@ -133,10 +133,10 @@ class Router:
         captured: Captured | None = None,
         durable: Durable | None = None,
     ) -> Task[Any]:
-        """Take one task, unless there is one with its id, and a durable one; see `schedule`.
+        """Schedule one task that is durable, or that has an id, unless that is taken.
 
         Raises:
-            Exception: As `Manager.schedule`.
+            Exception: As `Manager.schedule` does.
             BaseException: Whatever a `capture` of `Manager(context=...)` raises.
         """
         durable = durable or registry.of_coroutine(coro)
@@ -147,7 +147,7 @@ class Router:
                 id_ = read_id(id_, replace)
             due = self.due(when)
             self.placement.check_key(key)
-            # It is looked at though the id may be taken: what cannot be right is refused.
+            # First, though the id may be taken: invalid arguments are refused in any case.
             call, draft = self.take_once(coro, due, key, options, id_, captured, durable)
             known = None if id_ is None else self.known(id_)
             if known is not None and not replace:
@@ -170,7 +170,7 @@ class Router:
         captured: Captured | None,
         durable: Durable | None,
     ) -> tuple[Any, Draft | None]:
-        """Turn a coroutine into a call, and, if the file is to have it, into what that keeps."""
+        """Turn a coroutine into a call or, if it will be in the file, a draft."""
         if durable is None:
             record = self.take_record(self._read(options), captured)
             return self.links[0].shipper.take(coro, record), None
@@ -185,7 +185,7 @@ class Router:
         return None, self.keeper.drafts.draft(coro, durable, own.name, captured, key, id_)
 
     def _choose_instead(self, known: Address | None, key: str | bytes | int | None) -> int:
-        """Choose a place for a task that takes the id of another: that may wait no more then."""
+        """Choose a place for a task, not counting the pending task whose id it takes."""
         placement = self.placement
         if known is None or self.link_at(known[0]).state(known[2]) is not State.PENDING:
             return placement.choose(key)
@@ -207,9 +207,9 @@ class Router:
         replace: bool = False,
         sure: bool = False,
     ) -> Task[Any]:
-        """Schedule a task that takes its id from the one that has it, if one is known.
+        """Schedule a task that takes its id from the task that has it, if one is known.
 
-        Nothing is refused here: who has the id has lost it.
+        Nothing is refused here, as that task has already lost the id.
         """
         if draft is not None and self.keeper is not None:
             sure |= self.is_sure(known)
@@ -230,11 +230,11 @@ class Router:
         return task
 
     def dispossess(self, known: Address | None) -> None:
-        """Withdraw a task whose id another takes; if it has begun, it goes on without."""
+        """Withdraw a task that loses its id to another; if it has begun it goes on without it."""
         if known is not None:
             worker, scheduler, number = known
             self.link_at(worker).dispossess(scheduler, number)
-            if worker >= 0:  # it is given to one that may be at no link
+            if worker >= 0:  # the new task may be at no link
                 self.ids.release(worker, number)
 
     def handle(self, address: Address) -> Task[Any]:
@@ -245,26 +245,26 @@ class Router:
         return task
 
     async def find(self, id_: str) -> Task[Any] | None:
-        """Return the handle of the task that has an id, wherever it is."""
+        """Return the handle of the task that has an id, also if it is only in the file."""
         keeper = self.keeper
         found = self.find_known(id_)
         if found is None and keeper is not None and keeper.is_open:
             found = await keeper.shelf.find_id(id_)
-            found = found or self.find_known(id_)  # which came into memory meanwhile
+            found = found or self.find_known(id_)  # it may have come into memory meanwhile
         return found
 
     def find_known(self, id_: str) -> Task[Any] | None:
-        """Return the handle of the task that has an id, if it is known without asking the file."""
+        """Return the handle of the task that has an id, if known without asking the file."""
         known = self.known(id_)
         return None if known is None else self.handle(known)
 
     def known(self, id_: str) -> Address | None:
-        """Return the task that has an id, if it is in memory, or somebody has its handle."""
+        """Return the task that has an id, if it is in memory or has a handle."""
         shelved = None if self.keeper is None else self.keeper.shelf.address(id_)
-        return shelved or self.ids.find(id_)  # whoever is new there takes it from a link
+        return shelved or self.ids.find(id_)  # a shelved task takes it from one at a link
 
     def is_sure(self, known: Address | None) -> bool:
-        """Whether no other task can have the id that a durable one has, for that is in the file."""
+        """Whether a durable task has its id for certain, as it is in the file with it."""
         if known is None or self.keeper is None:
             return False
         worker, _, number = known
@@ -274,31 +274,31 @@ class Router:
         return kept is not None and kept.row >= 0
 
     def link_at(self, worker: int) -> Link | Shelf:
-        """Return who has the tasks of a worker's slot, or what is only in the file."""
+        """Return the link of a worker; for worker -1, the shelf."""
         if worker < 0:
             assert self.keeper is not None
             return self.keeper.shelf
         return self.links[worker]
 
     def due(self, when: datetime | timedelta | None) -> int:
-        """Read the time at which a task is to start, in nanoseconds since the epoch; 0 in a queue.
+        """Return the due time of a task, in nanoseconds since the epoch; 0 in a queue.
 
         Raises:
             ValueError: It has passed.
-            TypeError: It is no time, or this manager is of queues.
+            TypeError: It is not a time, or this manager is of queues.
         """
         return due_time(self.order, when, self._clock(), self._prefer_utc)
 
     def dues(self, when: Whens, count: int, cut: bool) -> int | list[int]:
-        """Read the times of a batch; see `bulk.read_dues`."""
+        """Return the due times of a batch; see `bulk.read_dues`."""
         return read_dues(self.order, when, count, cut, self._clock(), self._prefer_utc)
 
     def new_due(self, when: datetime | timedelta | None) -> int:
-        """Read the time to which a task is rescheduled.
+        """Return the due time for a reschedule, in nanoseconds since the epoch.
 
         Raises:
             ValueError: It has passed.
-            TypeError: It is no time, or this manager is of queues.
+            TypeError: It is not a time, or this manager is of queues.
         """
         return new_due_time(self.order, when, self._clock(), self._prefer_utc)
 
@@ -306,7 +306,7 @@ class Router:
         return read_options(options, self.order) if options else None
 
     def take_record(self, options: Options | None, captured: Captured | None = None) -> Any:
-        """Turn what goes with a task into what links take, None if nothing does."""
+        """Return the record of a task; None if it needs none."""
         if self.propagation is None:
             return None if options is None else self.links[0].shipper.take_record(options, None)
         if captured is None:
@@ -317,8 +317,8 @@ class Router:
         """Return the link of a task, its scheduler and its number there.
 
         Raises:
-            UnknownTask: The reference is damaged or another manager's, or leads nowhere any more.
-            TypeError: It is no reference.
+            UnknownTask: The reference is damaged, another manager's, or no longer leads anywhere.
+            TypeError: It is not a reference.
         """
         keeper = self.keeper
         check_ref(ref, self._manager, self.placement, "" if keeper is None else keeper.where.store)
@@ -342,22 +342,22 @@ class Router:
         is_forgotten = lead is None and any(ref.number in some for some in forgotten)
         if is_forgotten and link.find(scheduler, number) is None:
             raise UnknownTask(
-                f"{ref} has ended, or leads nowhere any more: of the references that tasks get "
-                "when they schedule, those of the last far-off tasks, and of the last calls with "
-                "an id that is taken, are kept. Give such a task an id, and find it by that"
+                f"{ref} has ended, or no longer leads anywhere: of the references that tasks get "
+                "when they schedule, only those of the last far-off tasks, and of the last calls "
+                "with an id that was taken, are kept. Give such a task an id, and find it by that"
             )
         return link, scheduler, number
 
     async def join(self) -> None:
-        """Return when every task has ended."""
+        """Wait until every task has ended."""
         while self.placement.all_loads:
             await self._joiners.wait(self.loop_thread.make_waiter())
 
     def check_open(self) -> None:
-        """Refuse everything once the manager was closed.
+        """Check that the manager is open.
 
         Raises:
-            ManagerClosed: It was.
+            ManagerClosed: It was closed, or has failed.
         """
         if self.closed is not None:
             raise self.closed.with_traceback(None)
@@ -365,6 +365,6 @@ class Router:
     # ---- inside
 
     def link_of(self, place: int, count: int) -> Link:
-        """Count tasks at a place and return its link."""
+        """Count tasks at a place, and return its link."""
         self.placement.added(place, count)
         return self.links[self.placement.worker_of[place]]

@@ -1,12 +1,12 @@
-"""What a repeat does each time: a call that was taken apart once, made anew for each of its runs.
+"""The work of a repeat: a call that was taken apart once, and is made again for each run.
 
-    repeat(report(7), ...) ─► take_work ─┬─► Work ─ make ─► a call for a link
-                                         └─► own ─┘ └─► and a draft, if a store is to have it
+    repeat(report(7), ...) ─► take_work ─┬─► Work ─┬─ make ─┬─► a call for a link
+                                         └─► own ──┘        └─► a draft, if it goes into a store
 
-Of a hundred thousand that do the same, each has its own arguments and no more.
+A hundred thousand repeats of the same work each have their own arguments, and nothing else.
 
-In another process and in a file it is what it was at the call of `repeat`, to the byte; in this
-loop the function is called with the same arguments each time.
+In another process and in a file the call is the same as when `repeat` was called, to the byte; in
+this loop the function is called with the same argument objects each time.
 """
 
 from __future__ import annotations
@@ -38,46 +38,46 @@ from .storedcalls import LocalCalls, RemoteCalls
 _T = TypeVar("_T")
 
 MOST_SHARED = 4096
-"""Different things that are known to be equal to others."""
+"""How many different objects are remembered, to share them with their equals."""
 
 
 class Work(Protocol):
-    """Makes the runs of repeats: it is what those have in common that do the same.
+    """Makes the runs of repeats, and is shared by all that do the same.
 
-    It has as its own what a repeat has alone: payload, or arguments.
+    Each repeat has its *own* part besides: a payload, or arguments.
     """
 
     @property
     def key(self) -> str | bytes | int | None:
-        """That of `repeat`."""
+        """As given to `repeat`."""
 
     @property
     def name(self) -> str:
-        """What the runs are called."""
+        """The name of the runs."""
 
     def make(self, id_: str, run: Run, own: Any) -> tuple[Any, Draft | None]:
-        """Return a call for a link, and what a store is to have of it, if one is.
+        """Return a call for a link, and a draft if it goes into a store.
 
         Args:
-            id_: Of the repeat.
-            run: What is to be entered.
-            own: What that repeat has alone.
+            id_: The id of the repeat.
+            run: The run to enter.
+            own: The repeat's own part.
 
         Raises:
-            Exception: It cannot be made any more.
+            Exception: The call cannot be made any more.
         """
 
 
 def take_work(
     router: Router, coro: Any, key: str | bytes | int | None, options: TaskOptions
 ) -> tuple[Work, Any]:
-    """Take a coroutine apart; it is untouched if this raises, and to be closed if not.
+    """Take a coroutine apart. The caller must close it, unless this raises.
 
     Returns:
-        What makes the runs, and what of that is the repeat's own.
+        The work, and the repeat's own part.
 
     Raises:
-        Exception: As `Manager.schedule`.
+        Exception: As `Manager.schedule` does.
     """
     durable = registry.of_coroutine(coro)
     router.placement.check_key(key)
@@ -102,15 +102,15 @@ def take_work(
 
 
 class RemoteWork(NamedTuple):
-    """Is done in another process, and is in memory alone. What is its own is a payload.
+    """Work in another process, kept only in memory. Its own part is a payload.
 
     Attributes:
-        function: The number of the function that is called.
-        record: What goes with a run.
-        name: Of the runs.
-        key: That of `repeat`.
-        by_value: The function, if it is one that travels by value.
-        catalog: Tells workers what that has rebound since.
+        function: The number of the function.
+        record: The record of a run.
+        name: The name of the runs.
+        key: As given to `repeat`.
+        by_value: The function, if it travels by value.
+        catalog: Sends workers the globals that the function has rebound since.
     """
 
     function: int | bytes
@@ -121,7 +121,7 @@ class RemoteWork(NamedTuple):
     catalog: HostCatalog
 
     def make(self, id_: str, run: Run, own: Any) -> tuple[Call, None]:
-        """Return a call; it has the leases of the first."""
+        """Return a call, with the leases of the first one."""
         if self.by_value is not None:
             self.catalog.refresh(self.by_value)
         record = self.record
@@ -131,13 +131,14 @@ class RemoteWork(NamedTuple):
 
 
 class LocalWork(NamedTuple):
-    """Is done in this loop, and is in memory alone.
+    """Work in this loop, kept only in memory.
 
-    What is its own is what makes a coroutine, the context of the call, and what was captured.
+    Its own part is a function that makes the coroutine, the context of the call, and the captured
+    values.
 
     Attributes:
-        options: Of the runs.
-        key: That of `repeat`.
+        options: The options of the runs.
+        key: As given to `repeat`.
     """
 
     options: Options
@@ -145,7 +146,7 @@ class LocalWork(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the runs are called."""
+        """The name of the runs."""
         return str(self.options.name)
 
     def make(self, id_: str, run: Run, own: Any) -> tuple[LocalCall, None]:
@@ -168,11 +169,11 @@ def _take_local(
 
 
 class DurableWork(NamedTuple):
-    """Is kept by a store. What is its own is a payload.
+    """Work kept in a store. Its own part is a payload.
 
     Attributes:
-        draft: What there is to do, but for the payload.
-        calls: Makes what links take.
+        draft: The draft of a run, without the payload.
+        calls: Makes calls for links.
     """
 
     draft: Draft
@@ -180,24 +181,24 @@ class DurableWork(NamedTuple):
 
     @classmethod
     def of(cls, draft: Draft, calls: RemoteCalls | LocalCalls) -> tuple[DurableWork, bytes]:
-        """Return what does that, and what is its own."""
+        """Return the work of a draft, and its own part."""
         stored = draft.stored._replace(payload=b"")
         return cls(draft._replace(stored=stored), calls), draft.stored.payload
 
     @property
     def key(self) -> str | bytes | int | None:
-        """That of `repeat`."""
+        """As given to `repeat`."""
         return self.draft.key
 
     @property
     def name(self) -> str:
-        """What the runs are called."""
+        """The name of the runs."""
         return self.draft.stored.label or self.draft.stored.function.qualname
 
     def make(self, id_: str, run: Run, own: bytes) -> tuple[Any, Draft]:
-        """Return a call, and what the store is to have: under an id that no other run has."""
+        """Return a call, and a draft with an id that no other run has."""
         stored = self.draft.stored
-        function = registry.find(stored.function.name) or stored.function  # as it is by now
+        function = registry.find(stored.function.name) or stored.function  # as registered now
         name = run_id(id_, run.nominal)
         stored = stored._replace(
             function=function,
@@ -209,30 +210,30 @@ class DurableWork(NamedTuple):
 
 
 def run_id(id_: str, nominal: int) -> str:
-    """Return the id of a run, as a task: no user's task has such a one (`options.read_id`)."""
+    """Return the task id of a run: users' tasks cannot have such ids (`options.read_id`)."""
     return f"{RUN_MARK}{id_} {to_datetime(nominal).isoformat()}"
 
 
 def repeat_of(run: str) -> str | None:
-    """Return the id of the repeat that a task with an id is a run of; None: of none."""
+    """Return the id of the repeat whose run has this task id; None: it is not a run."""
     id_, space, nominal = run.removeprefix(RUN_MARK).rpartition(" ")
     if not (run.startswith(RUN_MARK) and space):
         return None
     try:
         datetime.fromisoformat(nominal)
-    except ValueError:  # in a file that another program has written to
+    except ValueError:  # another program has written to the file
         return None
     return id_
 
 
 def sharing() -> Callable[[_T], _T]:
-    """Return what gives one object for all that are equal, of the last so many."""
+    """Return a function that maps equal objects to one of them; it knows the last `MOST_SHARED`."""
     known = lru_cache(MOST_SHARED)(lambda thing: thing)
 
     def share(thing: _T) -> _T:
         try:
             same: _T = known(thing)
-        except TypeError:  # something in it is a list, or of a user's that has no hash
+        except TypeError:  # something in it has no hash, such as a list
             return thing
         return same
 

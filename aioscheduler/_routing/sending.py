@@ -1,10 +1,10 @@
-"""Sends what the outbox collects to the process that is in a worker's slot.
+"""Sends the outbox to the process in a worker's slot.
 
-    outbox ─► Sender ─(the end of the loop's turn, or enough)─► pipe of the present process
-       └ restart ─► a new process, which gets nothing else before it has been told everything
+    outbox ─┬─► Sender ─(the end of the loop's turn, or enough)─► pipe of the present process
+            └─► restart ─► a new process, which gets nothing else before it is up to date
 
-What raises here in telling a process, or in sending, ends that process: the next is told it all.
-Who cancels all tasks of the loop has cancelled the telling, too: it goes on where it was.
+An exception while sending ends the process: the next one is sent everything. Cancelling all tasks
+of the loop also cancels the update of a new process, which then goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Blobs = Iterable[tuple[int, bytes]]
 
 
 class Sender:
-    """The way out of one worker's slot.
+    """The sending side of one worker's slot.
 
     Args:
-        outbox: What is to be sent.
-        boot: What a process is told of the initializer and of what propagates; b"": nothing.
+        outbox: The outbox to send.
+        boot: The BOOT payload: the initializer, and what propagates; b"": neither.
 
     Attributes:
-        turn: Sends at the end of this turn of the loop, if something is to be sent.
+        turn: Sends at the end of this turn of the loop, if there is something to send.
     """
 
     def __init__(self, outbox: Outbox, boot: bytes) -> None:
@@ -39,38 +39,38 @@ class Sender:
         self._outbox = outbox
         self._boot = boot
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process: WorkerHandle | None = None  # the process that has been told everything
-        self._telling: asyncio.Task[None] | None = None
-        self._told: asyncio.Future[None] | None = None  # while a process is to be told
+        self._process: WorkerHandle | None = None  # the process, once it is up to date
+        self._updating: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None  # done while a process is up to date
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wait for the first process."""
-        self._loop, self._told = loop, loop.create_future()
+        """Prepare for the first process."""
+        self._loop, self._ready = loop, loop.create_future()
 
     def tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
-        """Tell a new process everything, then to begin."""
+        """Bring a new process up to date, and then send BOOT."""
         assert self._loop is not None
-        self._telling = self._loop.create_task(self._tell(process, frames, blobs))
-        self._telling.add_done_callback(partial(self._was_told, process, frames, blobs))
+        self._updating = self._loop.create_task(self._update(process, frames, blobs))
+        self._updating.add_done_callback(partial(self._was_updated, process, frames, blobs))
 
-    def _was_told(
+    def _was_updated(
         self,
         process: WorkerHandle,
         frames: Iterator[bytes],
         blobs: Blobs,
-        telling: asyncio.Task[None],
+        updating: asyncio.Task[None],
     ) -> None:
-        """Go on, if somebody else has cancelled it: the process would wait for ever."""
+        """Go on if somebody else cancelled the update: the process would wait for ever."""
 
         def go_on() -> None:
-            if telling is self._telling:  # else the process has ended, or is to
+            if updating is self._updating:  # else the process has ended, or must
                 self.tell(process, frames, blobs)
 
-        if telling is self._telling and self._loop is not None:
+        if updating is self._updating and self._loop is not None:
             HoldBack(go_on).begin(self._loop)
 
-    async def _tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
-        """Send the frames of what has not ended, as fast as they are read."""
+    async def _update(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
+        """Send the frames of unfinished tasks, as fast as they are read."""
         try:
             for frame in frames:
                 process.pipe.send(frame)
@@ -79,34 +79,34 @@ class Sender:
                     await process.pipe.drain(HIGH_WATER)
             boot = (wire.encode([Kind.BOOT, *part]) for part in wire.cut(self._boot))
             _send(process.pipe, boot, blobs)
-        except Exception as error:  # noqa: BLE001  whatever it is, this process knows too little
-            process.kill(f"it cannot be told its tasks: {error!r}")
+        except Exception as error:  # noqa: BLE001  whatever it is, this process is not up to date
+            process.kill(f"it cannot be brought up to date: {error!r}")
             return
-        self._process, self._telling = process, None
+        self._process, self._updating = process, None
         self._release()
         self.now()
 
     def disconnect(self) -> None:
-        """Send nothing more to the present process; `flush` waits for the next."""
+        """Stop sending to the present process; `flush` waits for the next one."""
         self.stop_telling()
         self._process = None
-        if self._told is not None and self._told.done() and self._loop is not None:
-            self._told = self._loop.create_future()
+        if self._ready is not None and self._ready.done() and self._loop is not None:
+            self._ready = self._loop.create_future()
 
     def end(self) -> None:
-        """Send nothing more to anybody; `flush` goes on."""
+        """Stop sending for good; `flush` returns."""
         self.disconnect()
         self._release()
 
     def stop_telling(self) -> None:
-        """Tell a new process nothing more: it is to end."""
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+        """Stop bringing a new process up to date: it must end."""
+        if self._updating is not None:
+            self._updating.cancel()
+            self._updating = None
 
     def _release(self) -> None:
-        if self._told is not None and not self._told.done():
-            self._told.set_result(None)
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
 
     def soon(self) -> None:
         """Send at the end of this turn of the loop, or now if there is enough for a write."""
@@ -125,18 +125,18 @@ class Sender:
         try:
             _send(self._process.pipe, *self._outbox.take())
             self._process.pipe.flush()
-        except Exception as error:  # noqa: BLE001  the next process is told all of it again
+        except Exception as error:  # noqa: BLE001  the next process is sent everything again
             process, self._process = self._process, None
             process.kill(f"it cannot be sent its tasks: {error!r}")
 
     async def flush(self) -> None:
-        """Return when less than `pipe.HIGH_WATER` bytes wait to be written.
+        """Wait until fewer than `pipe.HIGH_WATER` bytes are unwritten.
 
-        While a process is replaced, that is when the next has been told everything.
+        While a process is replaced, wait until the next one is up to date.
         """
         self.now()
-        if self._process is None and self._told is not None and self._outbox.size > HIGH_WATER:
-            await asyncio.shield(self._told)
+        if self._process is None and self._ready is not None and self._outbox.size > HIGH_WATER:
+            await asyncio.shield(self._ready)
         if self._process is not None:
             await self._process.pipe.drain(HIGH_WATER)
 

@@ -1,9 +1,9 @@
-"""What a manager is told at its making: how it is read, and what is refused.
+"""Reads and checks the arguments of a manager.
 
     Manager(8, workers=2, initializer=connect) ─ read_settings ─► Settings ─► Fleet
 
-What its tasks are told is in `options`; how many schedulers come of it, in `layout`. Nothing is
-made here of what was said: that is the fleet's.
+The options of tasks are in `options`, the number of schedulers in `layout`. The settings are put
+into effect by the fleet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .layout import Engine, check_count, check_flag, lay_out, read_engine, worke
 
 
 class ManagerOptions(TypedDict, total=False):
-    """What `Manager` takes by keyword, whatever its `cls`; for checkers."""
+    """The keyword arguments of `Manager`, for any `cls`; for type checkers."""
 
     workers: int | None
     initializer: Callable[..., Any] | None
@@ -48,27 +48,27 @@ class ManagerOptions(TypedDict, total=False):
 
 
 class Settings(NamedTuple):
-    """What was said, read.
+    """The settings of a manager.
 
     Attributes:
-        order: Of the schedulers.
+        order: The order of the schedulers.
         prefer_utc: What a naive datetime means.
         layout: How many schedulers each worker has.
-        local: Whether that is this process.
+        local: Whether the schedulers run in this process.
         boot: The initializer and its arguments, if there is one.
-        loop_initializer: Makes the event loop of each worker, if it is not asyncio that does.
-        rerun: Whether tasks that had started run again when their worker has died.
-        max_restarts: How many replacements, in how many seconds.
-        monitor: Whether others may watch.
+        loop_initializer: Makes the event loop of each worker; None: asyncio does.
+        rerun: Whether tasks that had started run again if their worker died.
+        max_restarts: How many replacements are allowed, in how many seconds.
+        monitor: Whether other processes may watch.
         max_running: How many tasks may run at a time on each scheduler; None: as its order says.
-        name: The manager's, if it was given one.
-        propagation: What goes with each task of the context of its `schedule`, if anything does.
-        max_tasks_per_worker: How many tasks a process runs until it is recycled, if it is.
-        max_rss_per_worker: Resident bytes above which a process is recycled, if it is.
-        block_timeout: Seconds that a task may keep its worker's loop busy; None: as it likes.
-        forward_logs: Whether what workers log is handled by the logging of the host.
+        name: The manager's name, if given.
+        propagation: Context values that travel with each task, if any.
+        max_tasks_per_worker: Tasks after which a process is recycled; None: no limit.
+        max_rss_per_worker: Resident bytes above which a process is recycled; None: no limit.
+        block_timeout: Seconds that a task may block its worker's loop; None: no limit.
+        forward_logs: Whether log records of workers are handled by the logging of the host.
         store: The file of its durable tasks, if there is one.
-        engine: What runs the workers on other machines, if they are not on this one.
+        engine: Runs the workers on other machines; None: they are on this one.
     """
 
     order: Order
@@ -94,18 +94,18 @@ class Settings(NamedTuple):
 def read_settings(
     order: Order, prefer_utc: bool, schedulers: int | None, options: ManagerOptions
 ) -> Settings:
-    """Read what a manager was told; the words are those of `Manager`.
+    """Read and check the arguments of `Manager`.
 
     Args:
-        order: Of its `cls`.
-        prefer_utc: What was said to its `cls`.
-        schedulers: How many in all, if the user said so.
-        options: The rest, each of them.
+        order: That of its `cls`.
+        prefer_utc: As given for its `cls`.
+        schedulers: How many in all, if the user gave a number.
+        options: All other arguments, without omissions.
 
     Raises:
-        TypeError: Something is of a wrong type, or the initializer is a generator function.
-        ValueError: A count or a choice is out of range, or two things contradict each other.
-        NotShippable: A context variable is no module's global.
+        TypeError: An argument has a wrong type, or the initializer is a generator function.
+        ValueError: A count or a choice is out of range, or two arguments contradict each other.
+        NotShippable: A context variable is not a global of a module.
     """
     engine, workers = read_engine(options["engine"]), options["workers"]
     if engine is not None:
@@ -140,7 +140,7 @@ def read_settings(
     loop_initializer = options["loop_initializer"]
     if loop_initializer is not None and not callable(loop_initializer):
         raise TypeError(
-            f"loop_initializer is a function that makes a loop, not {loop_initializer!r}; "
+            f"loop_initializer must be a function that makes a loop, not {loop_initializer!r}; "
             "leave out the ()"
         )
     for of_workers in _OF_WORKERS:
@@ -186,18 +186,18 @@ def _read_store(store: object, order: Order) -> Store | None:
         return None
     if order is Order.LIFO:
         raise ValueError(
-            "a LifoQueuedScheduler has no store: after a restart its last would not be the last "
-            "any more; use a TimedScheduler or a QueuedScheduler"
+            "a LifoQueuedScheduler cannot have a store: after a restart its order would be lost; "
+            "use a TimedScheduler or a QueuedScheduler"
         )
     if isinstance(store, str | os.PathLike):
         return SQLiteStore(store)
     if not callable(getattr(store, "commit", None)):
-        raise TypeError(f"store is a path, or a SQLiteStore, not {store!r:.200}")
+        raise TypeError(f"store must be a path or a SQLiteStore, not {store!r:.200}")
     return cast("Store", store)
 
 
 def _check_initializer(initializer: object) -> None:
-    made = getattr(initializer, "gen", None)  # by the call of a decorated function, in its place
+    made = getattr(initializer, "gen", None)  # if a decorated function was called
     if not callable(initializer) or inspect.isasyncgen(made) or inspect.isgenerator(made):
         raise TypeError(
             f"initializer must be a function, not {initializer!r}; give the function itself, "
@@ -206,14 +206,14 @@ def _check_initializer(initializer: object) -> None:
     function: Any = initializer
     while isinstance(function, partial):
         function = function.func
-    if getattr(function, "__globals__", None) is vars(contextlib):  # a decorator is around it
+    if getattr(function, "__globals__", None) is vars(contextlib):  # it is decorated
         function = inspect.unwrap(function)
         if inspect.isasyncgenfunction(function):  # @asynccontextmanager: it returns a lifespan
             return
     for body in (function, type(function).__call__):
         if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
             raise TypeError(
-                f"nothing of the initializer {initializer!r} would run, for it contains a yield; "
+                f"nothing of the initializer {initializer!r} would run, as it contains a yield; "
                 "make it an async function and decorate it with @contextlib.asynccontextmanager: "
                 "what comes before the yield runs before any task, what comes after it at the end"
             )

@@ -1,9 +1,9 @@
-"""The tasks that are only in the file: as a link has tasks, but none of them runs.
+"""The tasks that are only in the file: like a link, but none of its tasks runs.
 
 schedule, map, a task's own ─► put ─► Group, Horizon            due behind the horizon
-find, task(ref) ─► a handle ─► Lookups ─► what it is of
-cancel, reschedule ─► at once if all is known, or when the file has answered
-the horizon comes ─► left ─► the handle is the link's from now on
+find, task(ref) ─► a handle ─► Lookups ─► it is filled in
+cancel, reschedule ─► at once if the task is known, else when the file has answered
+the horizon reaches it ─► left ─► its handle moves to the link
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .shelftally import ShelfTally
 from .whereabouts import Whereabouts
 
 SHELF = -1
-"""In the place of a worker: it is at none."""
+"""Stands for the worker of a task that is at none."""
 
 
 class Shelf(ShelfHome):
@@ -44,21 +44,21 @@ class Shelf(ShelfHome):
 
     Args:
         timed: Whether tasks have due times.
-        group: Takes what changes.
-        commits: Has it written.
-        where: Where other tasks are, and where memory ends.
-        lookups: Asks the file.
+        group: Gathers changes.
+        commits: Writes them.
+        where: Where other tasks are, and the horizon.
+        lookups: Ask the file.
         drafts: Makes rows, and knows the names of tasks.
-        wait_stored: Return when a task is on disk.
-        loop_thread: Where calls are right.
-        new_due: Reads the time to which a task is rescheduled.
-        make_listing: Makes a list of the tasks in the file.
+        wait_stored: Wait until a task is on disk.
+        loop_thread: The thread in which calls are allowed.
+        new_due: Return the due time for a reschedule.
+        make_listing: Make a listing of the tasks in the file.
 
     Attributes:
-        held: Who holds tasks.
-        tally: How many tasks there are.
-        claims: Those of which it is not known yet who has their id.
-        requests: What is asked of tasks by who waits for the file's answer: due times, or CANCEL.
+        held: The handles, batches, ids and aliases of tasks.
+        tally: Counts the tasks.
+        claims: New tasks whose ids may be taken, which is not known yet.
+        requests: Requests that wait for the file's answer: due times, or CANCEL.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Shelf(ShelfHome):
         restoring: Restoring,
         count: int,
     ) -> None:
-        """Begin: the store is open, and has so many tasks."""
+        """Begin, as the store is open with `count` tasks."""
         self.loop, self._admission, self._restoring = loop, admission, restoring
         self._commits.written = self._written
         self.claims.open(admission)
@@ -110,7 +110,7 @@ class Shelf(ShelfHome):
         self.tally.add(count)
 
     def recount(self) -> None:
-        """Count anew: nothing of the file is behind the horizon."""
+        """Correct the count, as no task of the file is behind the horizon."""
         self.tally.add(self._where.horizon.count() + len(self.claims) - self.tally.count)
 
     # ---- new tasks
@@ -121,16 +121,16 @@ class Shelf(ShelfHome):
         """Accept a task that is due behind the horizon.
 
         Args:
-            due: When.
-            when: As it was given.
-            draft: What it is.
-            replace: Whether it takes its id from another.
-            sure: Whether it is known that no other has it.
+            due: Its due time, in nanoseconds since the epoch.
+            when: Its due time, as the user gave it.
+            draft: Its draft.
+            replace: Whether it takes its id from another task.
+            sure: Whether it is known that no other task has its id.
         """
         return self.held.make(*self._accept(due, draft, replace, sure), when)
 
     def adopt(self, due: int, draft: Draft, alias: int, replace: bool, sure: bool) -> None:
-        """Accept such a task of which nobody has a handle; see `link.Link`."""
+        """Accept such a task without a handle; see `link.Link`."""
         row, _ = self._accept(due, draft, replace, sure)
         self.held.lead(alias, row.row)
 
@@ -166,7 +166,7 @@ class Shelf(ShelfHome):
         self._commits.soon()
 
     def _written(self, stamp: int) -> None:
-        """Note what is in the file by now; what that has refused is lost: it never comes."""
+        """Note which tasks are in the file by now; those that it refused are lost."""
         horizon, refused = self._where.horizon, self._commits.refused
         if refused:
             for row in [each.row for each in horizon.unwritten() if each.row in refused]:
@@ -175,10 +175,10 @@ class Shelf(ShelfHome):
                 self.settle(row, State.LOST, refused[row])
         horizon.written(stamp)
 
-    # ---- who has an id
+    # ---- ids
 
     def address(self, id_: str) -> Address | None:
-        """Return where a task is that has an id, if something is kept of it here."""
+        """Return the address of the task that has an id, if anything is kept of it here."""
         row = self.held.row_of(id_)
         return None if row is None else (SHELF, 0, row)
 
@@ -201,7 +201,7 @@ class Shelf(ShelfHome):
         return await self._lookups.find(id_, read)
 
     def enter(self, row: Row, kept: Kept) -> None:
-        """Have a task be in the file, and in memory if the horizon has come meanwhile."""
+        """Put a task into the file, and into memory if the horizon has reached it meanwhile."""
         self._group.put(kept, row)
         if self._where.horizon.is_near(*row.position):
             self._take(row, kept)
@@ -215,10 +215,10 @@ class Shelf(ShelfHome):
         self._restoring.take(row, {}, kept, doubted)
         self._commits.soon()
 
-    # ---- what is asked of tasks
+    # ---- requests to tasks
 
     def cancel(self, scheduler: int, number: int) -> bool:
-        """Ask for a task's cancellation; False if it is known that there is none such."""
+        """Ask for a task's cancellation; False if it is known that there is no such task."""
         claim = self.claims.find(number)
         if claim is not None:
             self.claims.cancel(claim)
@@ -226,7 +226,7 @@ class Shelf(ShelfHome):
         return self._request(number, CANCEL)
 
     def dispossess(self, scheduler: int, number: int) -> None:
-        """End a task whose id another takes."""
+        """End a task that loses its id to another."""
         task = self.held.find(number)
         if task is not None:
             task._id = None
@@ -237,7 +237,7 @@ class Shelf(ShelfHome):
             self._request(number, CANCEL)
 
     def reschedule(self, scheduler: int, number: int, due: int) -> bool:
-        """Ask that a task start at another time; False if there is none, or it is to end."""
+        """Reschedule a task; False if there is no such task, or it was asked to end."""
         if self._is_known(number) is False:
             return False
         claim = self.claims.find(number)
@@ -247,7 +247,7 @@ class Shelf(ShelfHome):
         return self._request(number, due)
 
     def _request(self, number: int, what: int) -> bool:
-        """Do what is asked at once, if all is known of the task, or when it is."""
+        """Carry out a request, now if the task is known, else when it is."""
         assert self._restoring is not None
         unwritten = self._where.horizon.find(number)
         if unwritten is not None and unwritten.row is not None:
@@ -258,7 +258,7 @@ class Shelf(ShelfHome):
             return True
         task = self.held.find(number)
         if what == CANCEL and task is not None and isinstance(task._kept, Kept):
-            self._strike(number, task._kept)  # ahead of who takes its id
+            self._strike(number, task._kept)  # before another task takes its id
             return True
         if not self._may_be_here(number):
             return False
@@ -270,11 +270,11 @@ class Shelf(ShelfHome):
         return True
 
     def _ask(self, number: int, due: int) -> None:
-        told = partial(self._found, number), partial(self._missed, number)
-        self._lookups.by_row(number, due, *told)
+        then = partial(self._found, number), partial(self._missed, number)
+        self._lookups.by_row(number, due, *then)
 
     def _ask_of_waiting(self, number: int, what: int) -> None:
-        """Ask something of a task that waits for its function to be defined."""
+        """Carry out a request to a task that waits for its function to be defined."""
         assert self._restoring is not None
         if what == CANCEL:
             self._restoring.withdraw(number)
@@ -285,21 +285,21 @@ class Shelf(ShelfHome):
         self._commits.soon()
 
     def _found(self, number: int, row: Row | None) -> None:
-        """Go on with what was asked of a task: here it is."""
+        """Go on with a request to a task, given its row."""
         assert self._restoring is not None
         what = self.requests.pop(number, None)
         if row is not None:
             task = self.held.find(number)
-            if task is not None and what != CANCEL:  # which has lost its id, maybe
+            if task is not None and what != CANCEL:  # else it may have lost its id
                 self.held.tell(task, row, self.held.kept_of(row))
             if what is not None:
                 self._do(row, what)
         elif self._restoring.waits(number):
             if what is not None:
                 self._ask_of_waiting(number, what)
-        elif number not in self._where:  # else it has left, and was told what was asked
+        elif number not in self._where:  # else it has left, with its request
             error = UnknownTask(f"{self._where.ref(number)} has ended, or never was")
-            self.held.settle(number, State.LOST, error)  # which is lost to nobody else
+            self.held.settle(number, State.LOST, error)  # reported, but not counted as lost
 
     def _do(self, row: Row, what: int) -> None:
         if what == CANCEL:
@@ -308,7 +308,7 @@ class Shelf(ShelfHome):
             self.move(row, self.held.kept_of(row), what)
 
     def strike(self, row: Row) -> None:
-        """End a task: it was cancelled, or another one takes its place."""
+        """End a task that was cancelled, or is replaced by another."""
         self._strike(row.row, self.held.kept_of(row))
 
     def _strike(self, row: int, kept: Kept) -> None:
@@ -323,12 +323,12 @@ class Shelf(ShelfHome):
         kept.due, kept.given = due, None
         self._group.change(kept)
         moved = row._replace(due=due, given=None)
-        doubted = self._restoring.doubts(row)  # of which the file will say nothing
+        doubted = self._restoring.doubts(row)  # the file will not show this
         near = doubted or self._where.horizon.is_near(*moved.position)
         for listing in self._listings:
             listing.goes(row, None if near else moved)
         if near:
-            self._where.horizon.strike(row.row, self._group.stamp)  # as it was
+            self._where.horizon.strike(row.row, self._group.stamp)  # at its old position
             self._take(moved, kept, doubted)
         else:
             self._where.horizon.put(moved, kept, self._group.stamp)
@@ -336,10 +336,10 @@ class Shelf(ShelfHome):
 
     @contextmanager
     def listing(self, wanted: Wanted) -> Iterator[ShelfListing]:
-        """Give a list of tasks, which is told what goes meanwhile."""
+        """Provide a listing of tasks, which is notified of tasks that leave meanwhile."""
         restoring = self._restoring
         listing = self._make_listing(wanted, restoring.waits if restoring else lambda _: False)
-        if not self._is_closed:  # then what is not in the file is lost
+        if not self._is_closed:  # after that, tasks not in the file are lost
             listing.unwritten = self.claims.rows() + self._where.horizon.unwritten()
         self._listings.append(listing)
         try:
@@ -350,7 +350,7 @@ class Shelf(ShelfHome):
     # ---- ends
 
     def left(self, row: Row, kept: Kept, worker: int, number: int) -> bool:
-        """Give who holds a task to the link that has it now; return whether there is a handle."""
+        """Move a task's listeners to the link that has it now; return whether it has a handle."""
         assert self._admission is not None
         for listing in self._listings:
             listing.goes(row)
@@ -369,12 +369,12 @@ class Shelf(ShelfHome):
         return is_held
 
     def buried(self, row: int, reason: Reason, text: str) -> None:
-        """Tell who holds a task that it is a dead letter, and was given to no link."""
+        """Settle a task that is a dead letter, and goes to no link."""
         headline = headline_of(text)
         self.settle(row, State.FAILED, RemoteError(reason.value, headline, text))
 
     def withdrawn(self, row: int) -> None:
-        """Tell who holds a task that another one has its id, or that it was cancelled."""
+        """Settle a task that was struck, as another has its id, or it was cancelled."""
         self.settle(row, State.CANCELLED, None)
 
     def settle(self, row: int, state: State, value: Any) -> None:
@@ -383,10 +383,10 @@ class Shelf(ShelfHome):
         self.held.settle(row, state, value)
 
     def close(self, reason: Exception | None) -> int:
-        """Tell who holds a task that it stays for the next host, if it is in the file.
+        """Settle all tasks: they stay for the next host if they are in the file.
 
         Returns:
-            How many tasks are not.
+            How many are not.
         """
         self._is_closed = True
         lost = {row.row for row in self.claims.rows()}

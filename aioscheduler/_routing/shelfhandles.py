@@ -1,9 +1,9 @@
-"""Who holds tasks that are only in the file: handles, batches, ids and aliases.
+"""The handles, batches, ids and aliases of tasks that are only in the file.
 
-    hand_out ─► a handle that knows nothing ─► tell: what it is of
+    hand_out ─► a handle that is still blank ─► tell: it is filled in
     give ─► the link that has the task from now on
 
-Nothing is kept of a task of which nobody holds anything, once it is on disk.
+Once it is on disk, nothing is kept of a task without any of these.
 """
 
 from __future__ import annotations
@@ -27,23 +27,22 @@ from .shelvedparts import ShelvedParts
 from .whereabouts import Whereabouts
 
 MOST_ALIASES = 1 << 16
-"""Of tasks that tasks have scheduled; who asks by those before is told that they lead nowhere."""
+"""Aliases kept of tasks scheduled by tasks; older ones no longer lead anywhere."""
 
 
 class ShelfHandles:
-    """What is held of the tasks that are only in the file.
+    """The listeners, ids and aliases of tasks that are only in the file.
 
     Args:
-        home: Of the handles.
+        home: The home of the handles.
         timed: Whether tasks have due times.
-        where: Where other tasks are, and what the file does not say yet.
+        where: Where other tasks are, and changes that are not in the file yet.
         drafts: Knows the names of tasks.
-        is_known: Return whether a task is one of which something is kept, or was asked to end
-            (False); None: that is not known.
+        is_known: Return True for a claim, False for a task that was asked to end; None: neither.
 
     Attributes:
-        aliases: The rows of tasks that tasks have scheduled, by the numbers that those were told.
-        forgotten: Those numbers that lead nowhere any more.
+        aliases: Rows of tasks scheduled by tasks, by the provisional numbers these got.
+        forgotten: Aliases that no longer lead anywhere.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class ShelfHandles:
         self._is_known = is_known
         self._listeners = Listeners(home)
         self._parts = ShelvedParts()
-        self._rows: dict[str, int] = {}  # by id, of what is kept, and of more
+        self._rows: dict[str, int] = {}  # by id, some of them stale
         self._swept = 0
 
     # ---- handles
@@ -78,7 +77,7 @@ class ShelfHandles:
         return task
 
     def hand_out(self, row: int) -> Task[Any]:
-        """Return a handle of a task, which may not know yet what it is of."""
+        """Return a handle of a task, which may still be blank."""
         task = self.find(row)
         if task is None:
             task = self._listeners.hand_out(0, row, 0, "")
@@ -86,11 +85,11 @@ class ShelfHandles:
         return task
 
     def find(self, row: int) -> Task[Any] | None:
-        """Return the handle of a task, if somebody has it, or its batch."""
+        """Return the handle of a task, if it or its batch is held."""
         return self._listeners.handle_of(row) or self._parts.task(row)
 
     def tell(self, task: Task[Any], row: Row, kept: Kept) -> None:
-        """Have a handle know what it is of."""
+        """Fill in a handle."""
         _keep(task, kept)
         task._label = self._drafts.name(row)
         task._when = (row.due if row.given is None else row.given) if self._timed else 0
@@ -99,7 +98,7 @@ class ShelfHandles:
             self.note_id(row.id, row.row)
 
     def put(self, task: Task[Any], row: Row, kept: Kept) -> None:
-        """Make a handle one of another task; if somebody has that one's, both are."""
+        """Make a handle that of another task; if that has one, follow it."""
         other = self.find(row.row)
         if other is None:
             self._listeners.put(task, 0, row.row)
@@ -108,36 +107,36 @@ class ShelfHandles:
             task._follow(other)
 
     def take(self, row: int) -> Task[Any] | None:
-        """Take the handle from a task; its end is told to nobody."""
+        """Remove and return the handle of a task; nobody is notified of its end."""
         return self._listeners.take(row)
 
     def hold(self, task: Task[Any]) -> None:
-        """Keep a handle until its task ends: somebody waits for its callbacks."""
+        """Keep a handle until its task ends, as somebody waits for its callbacks."""
         self._listeners.hold(task)
 
     def release(self, task: Task[Any]) -> None:
-        """Keep it no longer."""
+        """Stop keeping a handle."""
         self._listeners.release(task)
 
     def add(
         self, outcomes: Outcomes, offset: int, first: int, count: int, dues: int | list[int]
     ) -> None:
-        """Take the tasks of a batch; see `ShelvedParts`."""
+        """Add the tasks of a batch; see `ShelvedParts`."""
         self._parts.add(outcomes, offset, self._home, first, count, dues)
 
     def __bool__(self) -> bool:
-        """Whether somebody may hold something."""
+        """Whether there may be listeners or aliases."""
         return bool(self._listeners or self._parts or self.aliases)
 
     def holds(self, row: int) -> bool:
-        """Whether somebody holds a task, or its batch, or may have its alias."""
+        """Whether a task or its batch is held, or the task has an alias."""
         held = self._listeners.handle_of(row) is not None or row in self._parts
         return held or row in self._aliases_of
 
     # ---- what is kept
 
     def kept_of(self, row: Row) -> Kept:
-        """Return what is kept of a task, which is one thing for all who change it."""
+        """Return what is kept of a task: one object for everybody that changes it."""
         kept, unwritten = self._kept_by_handle(row.row), self._where.horizon.find(row.row)
         if kept is not None:
             return kept
@@ -146,7 +145,7 @@ class ShelfHandles:
         return Kept.of(row)
 
     def due(self, row: int) -> int | None:
-        """Return when a task is to start, as far as its listeners know."""
+        """Return the due time of a task, as far as its listeners know."""
         kept = self._kept_by_handle(row)
         return self._parts.due(row) if kept is None else kept.due
 
@@ -157,7 +156,7 @@ class ShelfHandles:
     # ---- ids and aliases
 
     def note_id(self, id_: str, row: int) -> None:
-        """Note which task has an id: of two, it is the newer one's."""
+        """Note which task has an id; of two, the newer one has it."""
         known = self.row_of(id_)
         if known is not None and known > row:
             return
@@ -167,7 +166,7 @@ class ShelfHandles:
             self._swept = len(self._rows)
 
     def row_of(self, id_: str) -> int | None:
-        """Return which task has an id, if something is kept of it here."""
+        """Return the row of the task that has an id, if anything is kept of it here."""
         row = self._rows.get(id_)
         if row is not None and not self._is_kept(row):
             del self._rows[id_]
@@ -184,7 +183,7 @@ class ShelfHandles:
         return self._listeners.handle_of(row) is not None and row not in self._where
 
     def lead(self, alias: int, row: int) -> None:
-        """Have an alias lead to a task."""
+        """Make an alias lead to a task."""
         self.aliases[alias] = row
         self._aliases_of[row] = alias
         if len(self.aliases) > MOST_ALIASES:
@@ -193,7 +192,7 @@ class ShelfHandles:
             self._aliases_of.pop(row, None)
 
     def forget_alias(self, row: int) -> int | None:
-        """Forget the alias of a task, and return it."""
+        """Forget and return the alias of a task."""
         alias = self._aliases_of.pop(row, None)
         if alias is not None:
             self.aliases.pop(alias, None)
@@ -202,7 +201,7 @@ class ShelfHandles:
     # ---- ends
 
     def give(self, row: int, kept: Kept, link: Link, scheduler: int, number: int) -> bool:
-        """Give who holds a task to the link that has it; return whether there is a handle."""
+        """Move a task's listeners to the link that has it; return whether it has a handle."""
         task = self._listeners.take(row)
         if task is not None:
             task._kept = kept
@@ -214,21 +213,21 @@ class ShelfHandles:
         return task is not None
 
     def settle(self, row: int, state: State, value: Any) -> None:
-        """Tell who holds a task its end."""
+        """Notify the listeners of a task of its end."""
         self.forget_alias(row)
         self._listeners.settle(row, state, value, None)
         self._parts.settle(row, state, value)
 
     def forget_dropped(self) -> None:
-        """Forget handles that are gone."""
+        """Forget dropped handles."""
         self._listeners.forget_dropped()
 
     def close(self, reason: Exception | None, lost: Container[int]) -> None:
-        """Tell who holds a task that it stays in the file, or does not.
+        """Settle all tasks: they stay in the file, or are lost.
 
         Args:
             reason: Why the manager has failed, if it has.
-            lost: The rows of those that are not in the file.
+            lost: The rows of tasks that are not in the file.
         """
         stays = State.KEPT, kept_error(reason)
         goes = State.CANCELLED if reason is None else State.LOST, reason
@@ -242,8 +241,8 @@ class ShelfHandles:
 
 
 def _keep(task: Task[Any], kept: Kept) -> None:
-    """Have a handle know what is kept of its task; if it is of a batch, it still holds that."""
-    before = getattr(task, "_kept", None)  # of one that was not durable so far there is none
+    """Set what a handle keeps of its task; if it is of a batch, it still holds that."""
+    before = getattr(task, "_kept", None)  # missing if it was not durable so far
     if isinstance(before, Kept):
         kept.batch = kept.batch or before.batch
     elif isinstance(before, Outcomes):

@@ -1,6 +1,6 @@
-"""What handles ask of the home of their task, where that is only in the file (`home.Home`).
+"""The home of handles whose tasks are only in the file (`home.Home`).
 
-How a task is cancelled or moved is the shelf's, which is all of this and more (`shelf`).
+Cancelling and rescheduling are left to the shelf, its subclass (`shelf`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .whereabouts import Whereabouts
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 CANCEL = -1
-"""In the place of a due time, among what is asked of tasks."""
+"""Stands for a due time in a request to cancel."""
 
 
 class ShelfHome:
     """The home of the handles on tasks that are only in the file.
 
     Attributes:
-        held: Who holds tasks.
-        requests: What is asked of tasks by who waits for the file's answer: due times, or CANCEL.
+        held: The handles, batches, ids and aliases of tasks.
+        requests: Requests that wait for the file's answer: due times, or CANCEL.
     """
 
     held: ShelfHandles
@@ -46,7 +46,7 @@ class ShelfHome:
     _wait_stored: Callable[[Kept], Awaitable[None]]
 
     def held_among(self, rows: Sequence[int]) -> Collection[int]:
-        """Return those of some tasks that somebody holds, or asks something of."""
+        """Return those of the tasks that have listeners, aliases or requests."""
         if self._listings:
             return rows
         if not self.requests and not self.held:
@@ -54,9 +54,9 @@ class ShelfHome:
         return {row for row in rows if row in self.requests or self.held.holds(row)}
 
     def find(self, scheduler: int, number: int) -> Task[Any] | None:
-        """Return a handle, of which it turns out whether there is such a task; None: there is none.
+        """Return a handle, of a task that may not exist; None: it certainly does not.
 
-        Awaiting one that is of none raises UnknownTask.
+        Awaiting the handle of a missing task raises UnknownTask.
         """
         task = self.held.find(number)
         if task is not None:
@@ -76,15 +76,15 @@ class ShelfHome:
         return task
 
     def _ask(self, number: int, due: int) -> None:
-        """Ask the file for a task, which was due then, as last known."""
+        """Look up a task in the file, by its row and last known due time."""
         raise NotImplementedError
 
     def _missed(self, number: int, error: StoreError) -> None:
-        """The file cannot be read where a task may be: who holds it is told, or the log."""
+        """Settle the holders of a task where the file cannot be read; else log the error."""
         asked = self.requests.pop(number, None)
         if asked is not None and self.held.find(number) is None:
-            log.error("%s; what was asked of its task %d is not done", error, number)
-        self.held.settle(number, State.LOST, error)  # which is lost to nobody else
+            log.error("%s; the request to its task %d is not carried out", error, number)
+        self.held.settle(number, State.LOST, error)  # reported, but not counted as lost
 
     def _may_be_here(self, number: int) -> bool:
         assert self._restoring is not None

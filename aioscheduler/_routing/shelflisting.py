@@ -1,7 +1,7 @@
-"""What is only in the file, for `Manager.tasks`: read part by part, each task given once.
+"""Lists the tasks that are only in the file for `Manager.tasks`: in parts, each task once.
 
-What comes into memory meanwhile is given by its link then, unless it was given here; and so what
-is given another time is told of by the shelf, whose reader may have passed it or not.
+A task that comes into memory meanwhile is listed by its link, unless it was listed here. The shelf
+reports tasks that are rescheduled meanwhile, whether they were read already or not.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ..task import State
 from .drafts import Drafts
 from .whereabouts import Whereabouts
 
-PAGE = 1024  # tasks that are read at a time
+PAGE = 1024  # tasks read at a time
 
 
 class ShelfListing:
-    """One list of the tasks that are only in the file.
+    """One listing of the tasks that are only in the file.
 
     Args:
-        store: Is read.
-        ask: Has something done in the writer's thread.
+        store: The store to read.
+        ask: Run a call in the writer's thread.
         where: Where tasks are.
         drafts: Knows the names of tasks.
         timed: Whether tasks have due times.
-        wanted: Which are asked for.
-        waits: Whether a task, which is not in memory for that reason, waits for its function.
+        wanted: The tasks to list.
+        waits: Whether a task is not in memory because its function is not defined yet.
 
     Attributes:
-        given: The rows of tasks that were given, and that may come up once more.
+        given: The rows of listed tasks that may come up again.
         unwritten: Tasks that are not in the file yet.
     """
 
@@ -56,14 +56,14 @@ class ShelfListing:
         self._timed = timed
         self._wanted = wanted
         self._waits = waits
-        self._passed: tuple[Any, ...] | None = None  # up to where the file was read
+        self._passed: tuple[Any, ...] | None = None  # the file was read up to this key
         self._is_through = False
-        self._seen: set[int] = set()  # rows of which it is known whether they were given
-        self._moved: dict[int, Row] = {}  # to where it was not read when they were moved
-        self._left: list[Row] = []  # moved to where it was read already
+        self._seen: set[int] = set()  # rows that are done with here, listed or not
+        self._moved: dict[int, Row] = {}  # to where the file had not been read yet
+        self._left: list[Row] = []  # moved to where the file had been read already
 
     async def infos(self) -> AsyncIterator[list[TaskInfo]]:
-        """Yield what is known of the tasks, some hundred at a time.
+        """Yield information on the tasks, a few hundred at a time.
 
         Raises:
             StoreError: The file cannot be read.
@@ -95,23 +95,23 @@ class ShelfListing:
 
     def _read(self, last: Row | None) -> list[Row]:
         if self._wanted.id_prefix is not None:
-            after = None if last is None else last.id
-            return self._store.scan_ids(self._wanted.id_prefix, after, PAGE)
-        place = FIRST if last is None else (last.bucket, last.row)
-        return self._store.scan(place, PAGE)
+            last_id = None if last is None else last.id
+            return self._store.scan_ids(self._wanted.id_prefix, last_id, PAGE)
+        after = FIRST if last is None else (last.bucket, last.row)
+        return self._store.scan(after, PAGE)
 
     def _here(self, row: Row) -> Row | None:
-        """Return a task as it is, if it was not given yet, and is only in the file."""
+        """Return the present row of a task, if it was not listed yet, and is only in the file."""
         if row.row in self._seen or row.row in self._where:
             return None
-        self._moved.pop(row.row, None)  # here it is, before its move or after it
+        self._moved.pop(row.row, None)  # it is read here, before or after its move
         horizon = self._where.horizon
         unwritten = horizon.find(row.row)
         if unwritten is None:
-            # It has been in memory, and has ended: the file is about to be told.
+            # It was in memory and has ended, which is not in the file yet.
             has_ended = horizon.is_near(*row.position) and not self._waits(row.row)
             return None if has_ended else row
-        if unwritten.row is not None:  # it may come up once more, where it is now
+        if unwritten.row is not None:  # it may come up again, at its new position
             self._seen.add(row.row)
             self.given.add(row.row)
         return unwritten.row
@@ -127,11 +127,11 @@ class ShelfListing:
         return self._is_through or self._key(row) <= self._passed
 
     def goes(self, row: Row, moved: Row | None = None) -> None:
-        """Note that a task is where it was no more.
+        """Note that a task has left its position in the file.
 
         Args:
-            row: As it was.
-            moved: As it is; None: it has come into memory.
+            row: Its old row.
+            moved: Its new row; None: it has come into memory.
         """
         if row.row in self._seen:
             return
@@ -146,14 +146,14 @@ class ShelfListing:
             self._moved[row.row] = moved
 
     def _look_back(self) -> None:
-        """Note which tasks were moved while a part was read to where it was read by now."""
+        """Find tasks that were moved, while a part was read, to before its end."""
         moved, self._moved = self._moved, {}
         for row in moved.values():
             if row.row not in self._seen and self._has_passed(row):
                 self._leave(row)
 
     def _leave(self, moved: Row) -> None:
-        """Have a task told at the end, as the file is not read where it is now."""
+        """List a task at the end, as its position in the file is not read again."""
         self._seen.add(moved.row)
         self.given.add(moved.row)
         self._left.append(moved)

@@ -1,7 +1,7 @@
-"""The batches of tasks that are only in the file: known as long as somebody holds them.
+"""The batches of tasks that are only in the file, known as long as they are held.
 
-Rows of one call of `map` follow on one another, so a batch is known by its parts, and a part by the
-first of its rows. Whoever holds the batch, or a handle of one of its tasks, holds the parts.
+Rows of one call of `map` are consecutive, so a batch is known by its parts, and a part by its first
+row. Holding the batch, or a handle of one of its tasks, holds the parts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..outcomes import Outcomes, Part
 from ..task import State, Task
 from .link import Link
 
-_SWEEP = 64  # parts, after which those that nobody holds are forgotten
+_SWEEP = 64  # new parts after which dropped ones are forgotten
 
 
 class ShelvedParts:
@@ -36,7 +36,7 @@ class ShelvedParts:
         count: int,
         dues: int | list[int],
     ) -> None:
-        """Take the tasks of a batch, whose rows follow on all that were taken before."""
+        """Add the tasks of a batch, whose rows follow all rows added before."""
         part = Part(outcomes, offset, home, 0, first, count, dues)
         self._firsts.append(first)
         self._parts.append(weakref.ref(part))
@@ -47,7 +47,7 @@ class ShelvedParts:
             self._swept = len(held)
 
     def __bool__(self) -> bool:
-        """Whether some may be held."""
+        """Whether any parts may be held."""
         return bool(self._parts)
 
     def _find(self, row: int) -> Part | None:
@@ -56,7 +56,7 @@ class ShelvedParts:
         return part if part is not None and row in part else None
 
     def __contains__(self, row: int) -> bool:
-        """Whether a task is of a batch that is held."""
+        """Whether a task is in a batch that is held."""
         part = self._find(row)
         return part is not None and part.is_here(row)
 
@@ -66,29 +66,29 @@ class ShelvedParts:
         return part.task(row) if part is not None and part.is_here(row) else None
 
     def handle(self, row: int) -> Task[Any] | None:
-        """Return the handle of a task of a batch, if somebody has it."""
+        """Return the handle of a task of a batch, if it exists."""
         part = self._find(row)
         return part.handle(row) if part is not None and part.is_here(row) else None
 
     def due(self, row: int) -> int | None:
-        """Return when a task is to start, as far as its batch knows."""
+        """Return the due time of a task, as far as its batch knows."""
         part = self._find(row)
         return None if part is None else part.due(row)
 
     def move(self, row: int, home: Link, scheduler: int, number: int) -> None:
-        """Give a task to the link that has it from now on, if its batch is held."""
+        """Move a task to the link that has it from now on, if its batch is held."""
         part = self._find(row)
         if part is not None and part.is_here(row):
             home.attach_part(part.move(row, home, scheduler, number))
 
     def settle(self, row: int, state: State, value: Any) -> None:
-        """Tell a batch the end of one of its tasks, if it is held."""
+        """Notify a batch of the end of one of its tasks, if it is held."""
         part = self._find(row)
         if part is not None and part.is_here(row):
             part.settle(row, state, value, None)
 
     def settle_all(self, end_of: Callable[[int], tuple[State, Any]]) -> None:
-        """Tell all batches that are held the end of all their tasks that are here."""
+        """Notify all held batches of the ends of their tasks that are still here."""
         for ref in self._parts:
             part = ref()
             if part is not None:

@@ -1,10 +1,10 @@
-"""What a link takes of a durable task, whether it is scheduled now or was read from the file.
+"""Calls of durable tasks for links, whether scheduled now or read from the file.
 
     schedule(remind(7)) ─► payload ─┬─► Stored ─► a call for a worker's link, or for this loop's
     a row of the file ──────────────┘
     its name, its context ─► note ─► the row's `options`
 
-The payload is the one of the frames, so that what is read from the file is sent as it is.
+Payloads are the same as in frames, so that those read from the file are sent unchanged.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 
 class Stored(NamedTuple):
-    """What there is to do in a durable task.
+    """The call of a durable task.
 
     Attributes:
-        function: What is to be called: as it is registered, or as the file knows it.
-        payload: Of its arguments.
-        label: The name that the task was given, if it was.
-        captured: The payload of what was captured for it of a context, if anything was.
-        confirmed: Whether it begins on record alone: 0, 1, `wire.ALONE` or `wire.FEW`.
-        attempt: How many times it has been started when it starts next.
+        function: The function: as registered, or as the file knows it.
+        payload: The payload of its arguments.
+        label: The name given to the task, if any.
+        captured: The payload of the context values captured for it, if any.
+        confirmed: Whether and how it begins on record: 0, 1, `wire.ALONE` or `wire.FEW`.
+        attempt: How many times it has been started, the next start included.
         failed: How many attempts have failed.
         given: The due time that it was given, if it waits for a further attempt.
     """
@@ -60,7 +60,7 @@ class Stored(NamedTuple):
 
     @property
     def options(self) -> Options:
-        """The options of the task: those of its function, and its own name."""
+        """The options of the task: those of its function, with its own name."""
         own = self.function.options if isinstance(self.function, Durable) else Options()
         return own._replace(name=self.label)
 
@@ -74,14 +74,14 @@ class RemoteCalls:
 
     def __init__(self, shipper: HostShipper) -> None:
         self._shipper = shipper
-        # With a lease of each: there are as many as durable functions.
-        self._functions: dict[int, int | bytes] = {}  # by id of the function, which lives
-        self._by_value: set[int] = set()  # ids of those whose globals are looked at each time
-        # Of tasks that are as most are, with the entry for which each was made.
+        # Each has a lease: there are no more of them than durable functions.
+        self._functions: dict[int, int | bytes] = {}  # by id() of the function, which lives on
+        self._by_value: set[int] = set()  # id()s of those whose globals are checked each time
+        # Records of plain tasks, with the registry entry for which each was made.
         self._records: dict[tuple[int, int], tuple[Durable, wire.Record]] = {}
 
     def function(self, function: Durable | Function) -> int | bytes:
-        """Return what stands for a function in frames."""
+        """Return the number of a function for frames, or its late-bound name."""
         if isinstance(function, Function):
             return LateBound(function.name, function.qualname).pickled()
         key = id(function.function)
@@ -95,12 +95,12 @@ class RemoteCalls:
         return number
 
     def record(self, stored: Stored) -> wire.Record:
-        """Return what goes with a task."""
+        """Return the record of a task."""
         if not isinstance(stored.function, Durable) or stored[2:4] + stored[5:] != _PLAIN:
             return self._make_record(stored)
         key = id(stored.function.function), stored.confirmed
         entry, record = self._records.get(key, (None, None))
-        if entry is not stored.function:  # it is new, or was registered with other options
+        if entry is not stored.function:  # new, or registered with other options
             record = self._make_record(stored)
             self._records[key] = stored.function, record
         return record
@@ -119,13 +119,13 @@ class RemoteCalls:
         return wire.make_record(more)
 
     def make(self, stored: Stored, due: int) -> Call:
-        """Return what a link takes."""
+        """Return a call for a link."""
         return self.function(stored.function), stored.payload, self.record(stored)
 
     def make_many(
         self, stored: Stored, payloads: list[bytes]
     ) -> tuple[int | bytes, list[Any], wire.Record]:
-        """Return what a link takes of tasks that differ in their payloads."""
+        """Return calls for a link that differ only in their payloads."""
         return self.function(stored.function), payloads, self.record(stored)
 
 
@@ -136,8 +136,8 @@ class LocalCalls:
     """Makes calls for the link to this loop.
 
     Args:
-        catalog: Reads payloads.
-        propagation: Restores what was captured, if anything is.
+        catalog: Decodes payloads.
+        propagation: Restores captured values, if any are.
     """
 
     def __init__(self, catalog: WorkerCatalog, propagation: Propagation | None) -> None:
@@ -145,7 +145,7 @@ class LocalCalls:
         self._propagation = propagation
 
     def make(self, stored: Stored, due: int) -> LocalCall:
-        """Return what a link takes."""
+        """Return a call for a link."""
         call = partial(self._call, stored.function, stored.captured, stored.payload)
         start = None if stored.given is None else due
         attempts = Attempts(call)
@@ -155,23 +155,23 @@ class LocalCalls:
     def make_many(
         self, stored: Stored, payloads: list[bytes]
     ) -> tuple[Callable[..., Any], list[Any], LocalRecord]:
-        """Return what a link takes of tasks that differ in their payloads."""
+        """Return calls for a link that differ only in their payloads."""
         call = partial(self._call, stored.function, stored.captured)
         record = self._options(stored), copy_context(), None
         return call, [(payload,) for payload in payloads], record
 
     def _options(self, stored: Stored) -> Options:
-        """Return the options of a task, which has a name: none can be seen by its call."""
+        """Return the options of a task, always with a name: its call does not show one."""
         options = stored.options
         return options._replace(name=options.name or stored.function.qualname)
 
     def _call(
         self, function: Durable | Function, captured: bytes | None, payload: bytes
     ) -> Awaitable[Any]:
-        """Read and call what there is to do.
+        """Read a stored call, and make it.
 
         Raises:
-            Unreadable: It cannot be read, or does not fit.
+            Unreadable: It cannot be read, or does not fit its function.
         """
         try:
             known = function
@@ -180,8 +180,8 @@ class LocalCalls:
             called, args, kwargs = open_call(self._catalog, known.function, payload)
             values = None if captured is None else self._catalog.decode(captured)
         except BaseException as error:  # noqa: BLE001
-            # As in a worker: a module that calls `sys.exit`, or raises CancelledError, has no say
-            # over the host.
+            # As in a worker: a module that calls `sys.exit`, or raises CancelledError, must not
+            # affect the host.
             cause = error
             if not isinstance(error, Exception):
                 why = f"{describe(str, error)} (it came up where the task was read)"
@@ -191,18 +191,18 @@ class LocalCalls:
             self._propagation.restore(values)
         try:
             awaitable: Awaitable[Any] = called(*args, **kwargs)
-        except TypeError as error:  # of an async def function's call: they do not fit
+        except TypeError as error:  # of the call itself: the arguments do not fit
             raise Unreadable(False) from error
         return awaitable
 
 
 class Notes:
-    """Reads and writes what goes with a task in the file: its label, and values of its context.
+    """Reads and writes the notes of tasks in the file: their labels and context values.
 
     Args:
-        propagation: What is captured; None: nothing is.
-        shipper: Makes payloads of it.
-        catalog: Reads them, where they are of other items.
+        propagation: The context values that are captured; None: none are.
+        shipper: Makes payloads of them.
+        catalog: Decodes them, if they are for other items.
     """
 
     def __init__(
@@ -215,21 +215,21 @@ class Notes:
         self._missed: set[str] = set()
 
     def take(self, captured: Captured | None) -> bytes | None:
-        """Return the payload of what was captured.
+        """Return the payload of captured values.
 
         Raises:
-            NotDurable: A value of it could not be read by the next host.
+            NotDurable: One of them could not be read by the next host.
         """
         return None if captured is None else self._shipper.take_durable_captured(captured)
 
     def write(self, label: str | None, captured: bytes | None) -> bytes | None:
-        """Return what stands in the file."""
+        """Return the note of a task; None if it needs none."""
         if label is None and captured is None:
             return None
         return wire.pack([label, captured and self._keys, captured])
 
     def read(self, note: bytes | None) -> tuple[str | None, bytes | None]:
-        """Return label, and payload of what was captured, as far as it is captured today."""
+        """Return label, and payload of the captured values that are still captured today."""
         if note is None:
             return None, None
         label, keys, captured = wire.unpack(note)
@@ -238,11 +238,11 @@ class Notes:
         return label, self._translate(keys, captured)
 
     def _translate(self, keys: Sequence[str], captured: bytes) -> bytes | None:
-        """Return what was captured for other items, for those of today."""
+        """Translate values captured for other items to those of today."""
         for key in set(keys) - set(self._keys) - self._missed:
             self._missed.add(key)
             log.warning(
-                "durable tasks have values of %s, which Manager(context=...) lists no more: they "
+                "durable tasks have values of %s, which Manager(context=...) no longer lists: they "
                 "run without",
                 key,
             )
@@ -254,7 +254,7 @@ class Notes:
             bits = sum(1 << self._keys.index(key) for key in found)
             return self.take([bits, *(known[key] for key in found)]) if found else None
         except (Exception, asyncio.CancelledError):
-            log.exception("what was captured for a durable task cannot be read; it runs without")
+            log.exception("the values captured for a durable task cannot be read; it runs without")
             return None
 
 

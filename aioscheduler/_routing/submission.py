@@ -1,6 +1,6 @@
-"""What `map` does: many calls of one function, sent by places and by as many as a link takes.
+"""Implements `map`: many calls of one function, sent place by place, as many as a link takes.
 
-map(work, items, whens) ─► submit ─┬─► a place (placement; limits are held here)
+map(work, items, whens) ─► submit ─┬─► a place (placement, with its limits)
                                    └─► some payloads ─┬─► link.schedule_many
                                                       └─► durable: and into the file,
                                                           or only there, if due far off
@@ -36,20 +36,20 @@ def submit(
     return_exceptions: bool = False,
     call: str = "map",
 ) -> Batch[Any]:
-    """Take calls of one function; see `Manager.map`.
+    """Schedule calls of one function; see `Manager.map`.
 
     Args:
         router: Places them.
-        func: As there.
-        arguments: Of each call.
-        when: As there.
-        key: As there.
-        options: As there.
-        return_exceptions: As there.
-        call: What was called, `map` or `starmap`.
+        func: As for `Manager.map`.
+        arguments: The arguments of each call.
+        when: As for `Manager.map`.
+        key: As for `Manager.map`.
+        options: As for `Manager.map`.
+        return_exceptions: As for `Manager.map`.
+        call: The name of the call, `map` or `starmap`.
 
     Raises:
-        Exception: As there. What was sent before is cancelled.
+        Exception: As `Manager.map` does. Calls sent before are cancelled.
     """
     if not callable(func):
         close_unstarted(func)
@@ -62,7 +62,7 @@ def submit(
     router.check_open()
     router.loop_thread.check(f"manager.{call}, func, items")
     placement, front = router.placement, router.links[0]
-    # One more than there is room for is refused below, and an endless iterable with it.
+    # One more than there is room for: it is refused below, as is an endless iterable.
     room = placement.room_everywhere()
     each = list(arguments if room is None else islice(arguments, room + 1))
     count = len(each)
@@ -72,7 +72,7 @@ def submit(
     name, send = _prepare(router, func, key, options, calls)
     outcomes.name = name or name_of(func)
     batch: Batch[Any] = Batch(outcomes, return_exceptions)
-    # Small batches, too, are to use every scheduler.
+    # Small batches, too, should use every scheduler.
     share = -(-count // len(placement.loads)) if key is None else count
     sent = 0
     try:
@@ -92,9 +92,9 @@ class _Calls(NamedTuple):
     """The calls of one batch.
 
     Attributes:
-        arguments: Of each.
-        dues: When each is to start, or when all are.
-        outcomes: Told of their ends.
+        arguments: The arguments of each.
+        dues: The due time of each, or one for all.
+        outcomes: Notified of their ends.
     """
 
     arguments: list[tuple[Any, ...]]
@@ -102,12 +102,12 @@ class _Calls(NamedTuple):
     outcomes: Outcomes
 
     def dues_of(self, start: int, count: int) -> int | list[int]:
-        """Return when so many of them are to start."""
+        """Return the due times of `count` calls, or one for all."""
         return self.dues if isinstance(self.dues, int) else self.dues[start : start + count]
 
 
 _Send = Callable[[int, int, int], int]
-"""Sends calls to a place, from one on and so many at most; returns how many it has sent."""
+"""Sends calls to a place, given the first index and the most to send; returns how many it sent."""
 
 
 def _prepare(
@@ -117,7 +117,7 @@ def _prepare(
     options: TaskOptions,
     calls: _Calls,
 ) -> tuple[str | None, _Send]:
-    """Return the name that calls were given, if any was, and what sends them."""
+    """Return the name given to the calls, if any, and the function that sends them."""
     durable = registry.of_function(func)
     if durable is None:
         read = read_options(options, router.order) if options else None
@@ -136,7 +136,7 @@ def _prepare(
 
 
 class _Plain(NamedTuple):
-    """Sends calls of which nothing is kept."""
+    """Sends calls that are not durable."""
 
     router: Router
     calls: _Calls
@@ -153,7 +153,7 @@ class _Plain(NamedTuple):
 
 
 class _Durable(NamedTuple):
-    """Sends calls into the file, and those that are due soon to their links."""
+    """Sends calls into the file, and those due soon to their links."""
 
     router: Router
     keeper: Keeper
@@ -177,7 +177,7 @@ class _Durable(NamedTuple):
 
 
 def _first_alike(keeper: Keeper, dues: int | list[int], count: int) -> tuple[bool, int]:
-    """Return whether the first of new tasks is to be only in the file, and how many are like it."""
+    """Return whether the first tasks will be only in the file, and how many are like the first."""
     if isinstance(dues, int):
         return keeper.is_far(dues), count
     far = keeper.is_far(dues[0])

@@ -1,15 +1,15 @@
-"""Which tasks may begin that may have ended their host or their worker. Pure.
+"""Decides when tasks begin that may have ended their host or their worker. Pure.
 
     ask ─► its turn ─► begins, on record ─► cleared: it has ended, or has run a while
              │
-             ├ those that have only been there, in lots
-             ├ those that were lost once, in small lots
-             └ those that were lost twice, each alone: one more loss is the last
+             ├ present at a death, but not lost: in lots
+             ├ lost once: in small lots
+             └ lost twice: each alone, as one more loss is the last
 
-After a host has died nobody knows which task has killed it, if one has. So those that may have been
-running begin in lots that are on record, and the more often one was there at a death, the fewer are
-with it at the next. So the one that does it is named, and all others are cleared by running (the
-procedure is that of bisecting, with a budget of lives).
+After a host has died nobody knows which task killed it, if any. So those that may have been running
+begin in lots that are on record: the more often a task was present at a death, the fewer run with
+it next time. The culprit is found that way, and all others are cleared by running (a bisection
+with a budget of lives).
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 
 LOTS = 256, 16, 1
-"""So many of them may run at a time that have not been cleared, by how often one was lost."""
+"""How many tasks that are not cleared may run at a time, by how often one was lost."""
 
 QUARANTINE, QUARANTINE_ALONE = 2 * 10**9, 10 * 10**9
-"""Nanoseconds after which those of a lot, or one alone, are cleared though they run: the others do
-not wait for them longer."""
+"""Nanoseconds after which a lot, or a single task, is cleared though it still runs: the others do
+not wait longer."""
 
 
 class Suspects:
-    """Whose turn it is."""
+    """The suspects of one manager, those that wait and those that run."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[set[Hashable], int, Callable[[], object]]] = deque()
-        self._running: dict[Hashable, int] = {}  # until when at the latest
-        self._lot = LOTS[0]  # of what runs
+        self._running: dict[Hashable, int] = {}  # with the time of their clearance
+        self._lot = LOTS[0]  # the limit of those that run
         self._turning = False
 
     def ask(
@@ -40,17 +40,17 @@ class Suspects:
         """Ask for the turn of tasks that begin together.
 
         Args:
-            tasks: Which.
-            losses: How often one of them was lost, at most.
-            now: Nanoseconds.
-            begin: Called, maybe at once, when it is their turn, or when all of them are cleared.
+            tasks: The tasks.
+            losses: The most losses of any of them.
+            now: The present in nanoseconds.
+            begin: Called, maybe at once, when it is their turn, or all of them are cleared.
         """
         lot = LOTS[min(losses, len(LOTS) - 1)]
         self._waiting.append((set(tasks), lot, begin))
         self._turn(now)
 
     def clear(self, task: Hashable, now: int) -> None:
-        """Say that a task has ended, has not begun after all, or is not to be waited for."""
+        """Note that a task has ended, has not begun after all, or need not be waited for."""
         if self._running.pop(task, None) is None:
             for tasks, _, _ in self._waiting:
                 if task in tasks:
@@ -61,20 +61,20 @@ class Suspects:
         self._turn(now)
 
     def look_after(self, now: int) -> None:
-        """Clear what has run long enough; called once a second."""
+        """Clear tasks that have run long enough; called once a second."""
         for task, until in list(self._running.items()):
             if until <= now:
                 del self._running[task]
         self._turn(now)
 
     def _turn(self, now: int) -> None:
-        if self._turning:  # by what has just begun
+        if self._turning:  # called from `begin` below
             return
         self._turning = True
         try:
             while self._waiting:
                 tasks, lot, begin = self._waiting[0]
-                if not tasks:  # they have ended, or their process has
+                if not tasks:  # cleared: they, or their process, have ended
                     self._waiting.popleft()
                     begin()
                     continue

@@ -1,4 +1,4 @@
-"""Tasks that other threads schedule: there and back.
+"""Tasks scheduled by other threads: there and back.
 
 another thread                  │ the manager's loop
                                 │
@@ -28,10 +28,10 @@ T = TypeVar("T")
 
 
 class Abroad:
-    """What other threads have scheduled on one manager and wait for.
+    """The futures of other threads' tasks on one manager.
 
     Args:
-        router: The manager's.
+        router: The manager's router.
         loop_ended: Called when a thread finds the loop closed.
     """
 
@@ -46,12 +46,12 @@ class Abroad:
         schedule: Callable[..., Task[T]],
         name: str | None,
     ) -> Future[T]:
-        """Take one task, in any thread; see `Manager.schedule_threadsafe`.
+        """Schedule one task, from any thread; see `Manager.schedule_threadsafe`.
 
         Args:
             coro: The coroutine.
-            schedule: Schedules it, in the loop; takes what was captured in the calling thread.
-            name: Of the task, for the report of its failure; None for that of the function.
+            schedule: Schedule it, in the loop, with the values captured in the calling thread.
+            name: The task's name, for the report of its failure; None: that of the function.
         """
         router, loop_thread = self._router, self._router.loop_thread
         loop = loop_thread.loop
@@ -73,20 +73,20 @@ class Abroad:
             self._loop_ended()
             router.check_open()
         if router.closed is not None and future.is_on_its_way:
-            # It was closed just now, and perhaps its loop never turns again.
+            # It was closed just now, and its loop may never turn again.
             future.give_up(router.closed)
         try:
             return future
         finally:
-            del future, schedule  # they have what capturing raised, whose traceback has this frame
+            del future, schedule  # they hold what capturing raised, and that this frame
 
     def relay(self) -> None:
-        """Take over what has ended: the loop may not turn again to do it."""
+        """Relay all outcomes now: the loop may not turn again to do it."""
         for future in self._unfinished.copy():
             future.relay()
 
     def give_up(self, reason: Exception) -> None:
-        """End all of them: nothing that would is to come."""
+        """End all futures, as nothing else will."""
         for future in self._unfinished.copy():
             future.give_up(reason)
 
@@ -94,10 +94,10 @@ class Abroad:
 def _capture_for(
     schedule: Callable[..., Task[T]], propagation: Propagation
 ) -> Callable[[Awaitable[T]], Task[T]]:
-    """Capture here and now what goes with a task; what that raises is its refusal.
+    """Capture a task's context values in this thread; an exception becomes its refusal.
 
     Raises:
-        BaseException: What is no Exception: a Ctrl-C is that of this thread.
+        BaseException: Not an Exception: a Ctrl-C is for this thread.
     """
     try:
         return partial(schedule, captured=propagation.capture())
@@ -110,18 +110,18 @@ def _refuse(refusal: Exception, coro: Awaitable[Any]) -> NoReturn:
     try:
         raise refusal
     finally:
-        del refusal  # whose traceback has this frame
+        del refusal  # its traceback holds this frame
 
 
 class ThreadFuture(Future[T]):
-    """What the other thread waits for.
+    """The future on which another thread waits.
 
     Args:
-        loop: The manager's.
-        unfinished: Has each of these until it is done.
-        schedule: Schedules the coroutine, in the loop.
-        coro: What is scheduled.
-        name: Of the task, for the report of its failure; None for that of the function.
+        loop: The manager's loop.
+        unfinished: The futures that are not done, this one included.
+        schedule: Schedule the coroutine, in the loop.
+        coro: The coroutine.
+        name: The task's name, for the report of its failure; None: that of the function.
     """
 
     def __init__(
@@ -139,18 +139,18 @@ class ThreadFuture(Future[T]):
         self._coro: Awaitable[T] | None = coro
         self._task: Task[T] | None = None
         self._notified = False
-        # Whether it is a name is seen later, in the loop.
+        # It is checked later, in the loop.
         self._name = str.__str__(name) if isinstance(name, str) else name_of(coro)
         self._awaited = False
         self._unheard = False  # a failure that nobody has asked for
-        # From here on the end of the loop or the manager is the end of this, too.
+        # From here on it ends with the loop or the manager.
         unfinished.add(self)
 
     def result(self, timeout: float | None = None) -> T:
         """As `concurrent.futures.Future.result`; in the loop's own thread only once it is done.
 
         Raises:
-            RuntimeError: It is not done, and waiting here would keep the loop from doing it.
+            RuntimeError: It is not done, and waiting here would block the loop.
         """
         self._expect(timeout)
         return super().result(timeout)
@@ -170,7 +170,7 @@ class ThreadFuture(Future[T]):
         waits = timeout is None or timeout > 0
         if waits and not self.done() and asyncio._get_running_loop() is self._loop:
             raise RuntimeError(
-                "waiting here blocks the event loop that is to run the task; in the loop's own "
+                "waiting here blocks the event loop that should run the task; in the loop's own "
                 "thread use schedule() and await its handle"
             )
 
@@ -188,17 +188,17 @@ class ThreadFuture(Future[T]):
 
     @property
     def is_on_its_way(self) -> bool:
-        """Whether the loop has not taken the coroutine yet."""
+        """Whether the coroutine has not reached the loop yet."""
         return self._schedule is not None
 
     def send(self) -> None:
-        """Take the coroutine to the loop.
+        """Send the coroutine to the loop.
 
         Raises:
             RuntimeError: The loop is closed.
         """
-        # The task runs in the context of this thread, if it runs in this process: callbacks copy
-        # the context of who asks for them.
+        # A task in this process runs in the context of this thread: `call_soon_threadsafe` copies
+        # its caller's context.
         self._loop.call_soon_threadsafe(self._arrive)
 
     def cancel(self) -> bool:
@@ -209,7 +209,7 @@ class ThreadFuture(Future[T]):
         return cancelled
 
     def relay(self) -> None:
-        """Take over the outcome of the task, if it has ended."""
+        """Relay the outcome of the task, if it has ended."""
         task = self._task
         if task is None or not task.done() or self.done():
             return
@@ -219,8 +219,9 @@ class ThreadFuture(Future[T]):
                 super().cancel()
                 self._notify()
                 return
-            # Nothing is raised here: a traceback would hold this frame, and so this future, which
-            # holds the failure; dropped, it would not be reported before a garbage collection.
+            # Nothing may be raised here: a traceback would hold this frame, and so this future,
+            # which holds the failure: once dropped, it would be reported only by a garbage
+            # collection.
             try:
                 error = task.exception()
             except KeyboardInterrupt as interrupt:  # a Ctrl-C while the outcome was read
@@ -228,12 +229,12 @@ class ThreadFuture(Future[T]):
             if error is None:
                 self.set_result(task.result())
             else:
-                # What is lost with a worker is reported once for all of it, by the manager.
+                # For tasks lost with a worker the manager makes a single report.
                 self._unheard = task.state is State.FAILED and not self._awaited
                 self.set_exception(error)
 
     def give_up(self, reason: Exception) -> None:
-        """End the future: nothing that would is to come."""
+        """End the future, as nothing else will."""
         self.relay()
         self._unfinished.discard(self)
         close_unstarted(self._coro)
@@ -258,7 +259,7 @@ class ThreadFuture(Future[T]):
                 self._unheard = not self._awaited
                 self.set_exception(refusal)
             del self, schedule  # which the refusal's traceback would keep alive
-            if isinstance(refusal, KeyboardInterrupt):  # a Ctrl-C, which is the loop's as well
+            if isinstance(refusal, KeyboardInterrupt):  # a Ctrl-C, which is for the loop, too
                 raise
         else:
             self._task.add_done_callback(lambda _: self.relay())
@@ -270,7 +271,7 @@ class ThreadFuture(Future[T]):
             self._task.cancel()
 
     def _notify(self) -> None:
-        """Tell `concurrent.futures.wait`, once."""
+        """Notify `concurrent.futures.wait`, once."""
         if not self._notified:
             self._notified = True
             self.set_running_or_notify_cancel()

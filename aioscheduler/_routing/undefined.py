@@ -1,10 +1,10 @@
-"""Tasks of a file that wait for their functions to be defined: by a script, which may do it yet.
+"""Tasks of a file that wait for their functions, which a script may yet define.
 
-    add ─► resolve, once a tick ─┬─► it is defined by now: admitted
-                                 └─► nobody has for a minute, and it is due: given up
+    add ─► resolve, once a tick ─┬─► defined by now: admitted
+                                 └─► not defined for a minute, and due: given up
     claim ─► its id is needed: given up at once
 
-Only functions of `__main__` are waited for: those of modules are imported by whoever runs them.
+Only functions of `__main__` are waited for: those of modules are imported where they run.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .whereabouts import Whereabouts
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 MAIN_PATIENCE = 60 * SECOND
-"""Nanoseconds after the start in which a script may define the functions that its tasks call."""
+"""Nanoseconds after the start within which a script may define the functions of its tasks."""
 
 _MOST_NAMES = 10  # of functions, in one line of the log
 
 
 class Undefined:
-    """Those of one file.
+    """The tasks of one file that wait for their functions.
 
     Args:
-        functions: Of the file.
-        group: Has what changes written.
-        where: Where each task is: these are in memory, whenever they are due.
+        functions: The functions of the file.
+        group: Gathers changes.
+        where: Where each task is; these are in memory, whenever they are due.
         now: The present in nanoseconds since the epoch.
-        admit: Takes a task whose function is defined by now.
-        give_up: Takes one that waits no more, with what the file knows of its function.
+        admit: Called with a task whose function is now defined.
+        give_up: Called with a task that stops waiting, and what the file knows of its function.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Undefined:
         self._where = where
         self._admit: Callable[[Row, Kept, Durable], object] = admit
         self._give_up: Callable[[Row, Kept, Function], object] = give_up
-        # In order of the times at which they were due when they came, by the function's number.
+        # By the function's number, in order of their due times when they were added.
         self._lines: dict[int, deque[int]] = {}
-        self._waiting: dict[int, tuple[Row, Kept, Function]] = {}  # those that still do, by row
+        self._waiting: dict[int, tuple[Row, Kept, Function]] = {}  # by row
         self._ids: dict[str, int] = {}
         self._known_until = now + MAIN_PATIENCE
-        self._tell_at: int | None = now + SECOND  # of those that wait; None: it has been told
+        self._log_at: int | None = now + SECOND  # when the log names them; None: it has
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,11 +69,11 @@ class Undefined:
 
     @property
     def leaves_suspects(self) -> bool:
-        """Whether one of them may have ended an earlier host, with nothing in its row to show."""
+        """Whether one of them may have ended an earlier host, though its row does not show it."""
         return any(kept.suspect and not kept.losses for _, kept, _ in self._waiting.values())
 
     def add(self, row: Row, kept: Kept, function: Function) -> None:
-        """Have a task wait."""
+        """Let a task wait."""
         self._lines.setdefault(function.number, deque()).append(row.row)
         self._waiting[row.row] = row, kept, function
         self._where.horizon.keep(LAST[0], row.row)  # wherever it may be moved
@@ -81,7 +81,7 @@ class Undefined:
             self._ids[row.id] = row.row
 
     def take(self, row: int) -> tuple[Row, Kept, Function]:
-        """Have a task wait no more; return it."""
+        """Remove and return a task."""
         waiting = self._waiting.pop(row)
         self._where.horizon.ahead.discard(row)
         if waiting[0].id is not None:
@@ -89,7 +89,7 @@ class Undefined:
         return waiting
 
     def move(self, row: int, due: int) -> Row:
-        """Give a task another time; return it as it was."""
+        """Reschedule a task; return its previous row."""
         known, kept, function = self._waiting[row]
         kept.due, kept.given = due, None
         self._waiting[row] = known._replace(due=due, given=None), kept, function
@@ -103,10 +103,10 @@ class Undefined:
             self._give_up(*self.take(row))
 
     def resolve(self, now: int) -> bool:
-        """Admit tasks whose functions are registered by now; give up those that waited enough.
+        """Admit tasks whose functions are registered by now; give up those that waited long enough.
 
         Returns:
-            Whether something has changed.
+            Whether anything has changed.
         """
         if not self._lines:
             return False
@@ -127,22 +127,22 @@ class Undefined:
                 line.popleft()
             if not line:
                 del self._lines[number]
-        if self._tell_at is not None and now >= self._tell_at:
-            self._tell_at = None
-            self._tell()
+        if self._log_at is not None and now >= self._log_at:
+            self._log_at = None
+            self._log_waiting()
         return changed
 
-    def _tell(self) -> None:
-        """Say in the log what waits for its function, which this script may not have at all."""
+    def _log_waiting(self) -> None:
+        """Log which functions are waited for: this may not be the script that has them."""
         waiting = Counter(function.name for _, _, function in self._waiting.values())
         if waiting:
             names = [f"{name!r} ({count:,})" for name, count in waiting.most_common(_MOST_NAMES)]
             more = len(waiting) - len(names)
             log.warning(
                 "durable tasks wait for functions of a script that this program has not defined: "
-                "%s%s. They are looked for until %d s after the start; then their tasks are dead "
-                "letters (unknown), each at its time. Import or define them by then, or start the "
-                "script that does; until then join() and len() do not count these tasks",
+                "%s%s. They are looked for until %d s after the start; then their tasks become "
+                "dead letters (unknown) when they are due. Import or define them by then, or start "
+                "the script that does; until then join() and len() do not count these tasks",
                 ", ".join(names),
                 f" and {more:,} more" if more else "",
                 MAIN_PATIENCE // SECOND,

@@ -1,11 +1,11 @@
-"""The runs of repeats that have not ended, whatever host has begun them.
+"""The runs of repeats that have not ended, whichever host began them.
 
-    a run is entered ────────────────────────► follow ─► Repeat._runs ─► ended ─► who waited goes on
-    of the host before: in memory ─► admitted ──┤
-                        in the file ─► find_left┘
+    a run is entered ───────────────────────────┬─► follow ─► Repeat._runs ─► ended ─► held repeats
+    of the last host: in memory ─► admitted ────┤                                      go on
+                      in the file ─► find_left ─┘
 
-`overlap` goes by them. Those of the host before are known before any repeat is looked at, also
-where there are more of them than come into memory at once.
+`overlap` depends on them. Those of the last host are known before any repeat is looked at, even if
+there are more than fit into memory.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from .runs import repeat_of
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 SLICE = 256
-"""Runs that are followed in one turn of the loop: a millisecond or two."""
+"""Runs followed in one turn of the loop: a millisecond or two."""
 
 MOST_ASKED = 64
-"""Runs that the file is asked for at once: a few milliseconds of a turn."""
+"""Runs looked up in the file at once: a few milliseconds of a turn."""
 
 
 class UnderWay:
-    """Knows which runs are under way.
+    """The runs under way.
 
     Args:
-        router: Has the tasks.
+        router: Finds tasks.
         clock: Return the present in nanoseconds since the epoch.
         find: Return the repeat that has an id, if there is one.
-        go_on: Called with one that has waited for the end of its runs, and the present.
-        context: In which that is done.
+        go_on: Called with a repeat that waited for the end of its runs, and the present.
+        context: The context in which that is called.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class UnderWay:
         self._find: Callable[[str], Repeat | None] = find
         self._go_on: Callable[[Repeat, int], None] = go_on
         self._context = context
-        self._early: list[str] | None = []  # ids of tasks, until it is known what repeats
+        self._early: list[str] | None = []  # ids of tasks, until the repeats are known
 
     def follow(self, repeat: Repeat, task: Task[Any]) -> None:
-        """Have a run known to be under way until it ends."""
+        """Count a run as under way until it ends."""
         runs = repeat._runs
         if not isinstance(runs, set):
             runs = repeat._runs = set()
@@ -76,17 +76,17 @@ class UnderWay:
         if runs:
             return
         now = self._clock()
-        # It is asked for the sake of times that have come by then; of most there are none.
+        # It matters only for times that have come by now; mostly there are none.
         overlapped = repeat._next is not None and repeat._next < now
         repeat._runs, repeat._free = NOBODY, now if overlapped else 0
         if repeat._held and not repeat._is_over:
             repeat._held = False
             self._go_on(repeat, now)
 
-    # ---- those of the host before
+    # ---- runs of the last host
 
     def admitted(self, id_: str) -> None:
-        """Take note of a task of the file that has come into memory: it may be a run."""
+        """Note that a task of the file, maybe a run, has come into memory."""
         if self._early is not None and id_.startswith(RUN_MARK):
             self._early.append(id_)
         elif (repeat := self._repeat_of(id_)) is not None:
@@ -95,9 +95,9 @@ class UnderWay:
                 self.follow(repeat, task)
 
     def begin(self) -> Iterator[None]:
-        """Follow what was admitted so far: it is known what repeats.
+        """Follow the runs admitted so far, as the repeats are known.
 
-        It yields between slices, so that the loop has its turn.
+        It yields between slices, to give the loop its turn.
         """
         early, self._early = self._early, None
         for number, id_ in enumerate(early or ()):
@@ -107,12 +107,12 @@ class UnderWay:
 
     @property
     def are_left(self) -> bool:
-        """Whether some may be in the file that did not come into memory."""
+        """Whether runs may be left that are only in the file."""
         keeper = self._router.keeper
         return keeper is not None and not keeper.where.horizon.is_whole
 
     async def find_left(self) -> None:
-        """Follow the runs that are only in the file. Does not fail."""
+        """Follow the runs that are only in the file. Never raises."""
         keeper = self._router.keeper
         assert keeper is not None
         wanted = read_wanted(None, RUN_MARK, None, None)
@@ -125,7 +125,7 @@ class UnderWay:
                         await asyncio.gather(*map(self._find_left, some))
         except Exception as error:  # noqa: BLE001  repeats go on, whatever it is
             log.error(
-                "the runs of the host before cannot be read; others may overlap them: %s",
+                "the runs of the last host cannot be read; others may overlap them: %s",
                 describe(repr, error),
             )
 
@@ -137,7 +137,7 @@ class UnderWay:
                 self.follow(repeat, task)
 
     def _repeat_of(self, id_: str) -> Repeat | None:
-        """Return the repeat that a task with an id is a run of, if the file has it."""
+        """Return the repeat whose run has a task id, if the file has it."""
         whose = repeat_of(id_)
         repeat = None if whose is None else self._find(whose)
         return repeat if repeat is not None and repeat._kept else None

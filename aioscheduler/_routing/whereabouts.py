@@ -1,4 +1,4 @@
-"""Where the durable tasks in memory are, by their rows; and where memory ends. Pure."""
+"""Where the durable tasks in memory are, by their rows, and the horizon. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..task import TaskRef
 
 
 class Whereabouts:
-    """Of the durable tasks of one manager.
+    """The whereabouts of one manager's durable tasks.
 
     Args:
         workers: How many workers there are.
 
     Attributes:
-        store: The id of the store, as references have it; "" before it is open.
-        horizon: Where what is in memory ends.
+        store: The id of the store in references; "" before it is open.
+        horizon: The end of what is in memory.
     """
 
     def __init__(self, workers: int) -> None:
         self.store = ""
         self.horizon: Horizon[Kept] = Horizon()
         self._workers = workers
-        self._links: dict[int, int] = {}  # by row: number and worker in one, for there are many
+        self._links: dict[int, int] = {}  # by row: number and worker in one int, to save memory
 
     def __len__(self) -> int:
         return len(self._links)
@@ -38,7 +38,7 @@ class Whereabouts:
         self._links[row] = number * self._workers + worker
 
     def add_many(self, rows: Sequence[int], worker: int, first: int) -> None:
-        """Note which link has tasks, with numbers from `first` on."""
+        """Note which link has tasks, with consecutive numbers from `first` on."""
         self._links.update(
             zip(rows, count(first * self._workers + worker, self._workers), strict=False)
         )
@@ -52,7 +52,7 @@ class Whereabouts:
         return worker, number
 
     def forget(self, some: Iterable[Kept], stamp: int) -> None:
-        """Note that tasks in memory are no more, which is on disk with a stamp."""
+        """Note that tasks have left memory; that is on disk once `stamp` is reached."""
         for kept in some:
             self._links.pop(kept.row, None)
             if self.horizon.ahead:

@@ -1,7 +1,7 @@
-"""One loop: what waits, when it is due, and the engine that starts it.
+"""One loop: pending entries, their due times, and the engine that starts them.
 
-What lives here serves in this process and in a worker alike, and takes what it runs as it is: no
-bytes, no handles, no processes. Threads are here where they ask for the loop.
+These modules serve in the host and in workers alike, and entries are opaque to them: no bytes, no
+handles, no processes. Threads appear only where they call the loop.
 
 Doors: `alarm`, `clock`, `coroutines`, `ending`, `engine`, `few`, `holdback`, `lateness`,
 `lifespan`, `loopthread`, `order`, `pace`, `running`, `shiftedclock`, `states`, `timers`,

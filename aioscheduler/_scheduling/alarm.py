@@ -1,14 +1,14 @@
 """One timer for all schedulers of a loop, set to wall-clock time.
 
-Due times are wall-clock and a loop's own timers are not. Linux has a timer that is: it rings
-when the clock says so, also after the clock was set or the machine has slept, and 0.05 ms late
-where a loop's timer, which epoll rounds up to whole milliseconds, is half a millisecond late
-(`benchmarks/bench_lateness.py`). Elsewhere the loop's timer serves, and never sleeps longer than a
-tick: after a jump, tasks are at most that late. A clock that is moved by hand, in tests, brings
-its own.
+Due times are wall-clock times, and a loop's own timers are not. Linux has a wall-clock timer: it
+rings on time even after the clock was set or the machine has slept, and is 0.05 ms late, where a
+loop's timer, which epoll rounds up to whole milliseconds, is half a millisecond late
+(`benchmarks/bench_lateness.py`). Elsewhere the loop's timer is used, and never sleeps longer than
+a tick: after a jump, tasks are at most that late. A clock that is moved by hand, in tests, has its
+own timer.
 
-The kernel's timer is a descriptor, and a library that closes what is not its own closes that, too.
-So it is looked at once a tick while it is set, and replaced by the loop's.
+The kernel's timer is a file descriptor, which a faulty library may close. So it is checked once a
+tick while it is set, and replaced with the loop's timer if it is gone.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .shiftedclock import ShiftedClock
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 TICK = 1.0
-"""Seconds from one look after things that nothing else tells of to the next: clocks that were set,
-workers that are silent, processes and descriptors that are gone. Workers tell their lateness as
-often. What the documents promise by it is pinned by `tests/unit/test_tick.py`."""
+"""Seconds between two checks for what no event reports: clocks that were set, silent workers,
+processes and descriptors that are gone. Workers report their lateness at the same interval. What
+the documents promise by it is pinned by `tests/unit/test_tick.py`."""
 
 
 def next_tick(now: float) -> float:
     """Return the next multiple of `TICK`, so that the checks of a process share one wake-up.
 
-    A loop calls up to its clock's resolution early: that tick is past.
+    A loop may call up to its clock's resolution early: that tick counts as past.
 
     Args:
         now: The loop's time, in seconds.
@@ -47,11 +47,11 @@ def next_tick(now: float) -> float:
 
 
 class Alarm:
-    """Calls each sleeper once its time has come.
+    """Calls each sleeper once, when it is due.
 
     Args:
         loop: The running loop.
-        clock: Gives the present in nanoseconds since the epoch.
+        clock: Returns the present in nanoseconds since the epoch.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int]) -> None:
@@ -72,7 +72,7 @@ class Alarm:
                 self._timer = _KernelTimer(loop, self._ring, self._lose, shifted)
 
     def set(self, sleeper: Callable[[], None], due: int | None) -> None:
-        """Have `sleeper` called once at `due`, instead of at its earlier due time; None: never."""
+        """Call `sleeper` once at `due`, in place of its previous due time; None: never."""
         if due is None:
             self._sleepers.pop(sleeper, None)
         else:
@@ -90,10 +90,10 @@ class Alarm:
         self._timer.set(self._rings_at)
 
     def _lose(self) -> None:
-        """Go on with the loop's timer."""
+        """Replace the lost timer with the loop's."""
         log.warning(
             "a timer's file descriptor was closed by something else in process %d; tasks go on, "
-            "half a millisecond later each; look for code that closes a descriptor twice",
+            "each half a millisecond later; look for code that closes a descriptor twice",
             os.getpid(),
         )
         self._timer.close()
@@ -105,21 +105,21 @@ class Alarm:
         woken = [sleeper for sleeper, due in self._sleepers.items() if due <= now]
         for sleeper in woken:
             del self._sleepers[sleeper]
-        self._rings_at = now  # nobody who is woken needs to set the timer: it is set below
+        self._rings_at = now  # so that no woken sleeper sets the timer: it is set below
         for sleeper in woken:
             sleeper()
         self._arm()
 
 
 class Timer(Protocol):
-    """Rings at or after a time, or earlier: it is asked again then."""
+    """A timer that rings at or after a time; if it rings earlier, it is set again."""
 
     def set(self, due: int | None) -> None: ...
     def close(self) -> None: ...
 
 
 class ManualClock(ABC):
-    """A clock that is moved by hand, and rings by itself: no loop and no kernel knows its time."""
+    """A clock that is moved by hand and rings its own timers: no loop or kernel knows its time."""
 
     @abstractmethod
     def __call__(self) -> int:
@@ -160,7 +160,7 @@ class _KernelTimer:
         lost: Callable[[], None],
         shifted: ShiftedClock | None,
     ) -> None:
-        from .timerfd import TimerFd  # ctypes, which not every build of Python has
+        from .timerfd import TimerFd  # it may need ctypes, which some builds of Python lack
 
         self._shifted = shifted
         self._loop = loop

@@ -1,8 +1,8 @@
 """The border between `datetime` and the integer nanoseconds used everywhere inside.
 
 A due time is an `int`: nanoseconds since 1970-01-01 UTC on the wall clock. A datetime has
-microseconds, so the way in is exact; the way out rounds up, never to a moment before the due
-time. "Now" is always handed in: nothing here reads a clock.
+microseconds, so the conversion to a due time is exact; the one back rounds up, never to a time
+before the due time. "Now" is always an argument: nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from operator import index
 SECOND = 1_000_000_000
 
 LATEST = (1 << 63) - 1
-"""The last due time, in the year 2262: as much as 64 bits hold. A later one is taken as this."""
+"""The last due time, in the year 2262: the limit of 64 bits. A later time is clamped to it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  the naive rule is what this module is for
 
 
 def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
-    """Convert what a user gave as `when` to a due time.
+    """Convert a user's `when` to a due time.
 
     Args:
         when: A datetime (a naive one is UTC, or local time if not `prefer_utc`, with `fold`
-            obeyed), or a timedelta from now. Subclasses count by their fields, those of pandas
+            obeyed), or a timedelta from now. Subclasses are read by their fields, those of pandas
             to the nanosecond.
         now: The present, in nanoseconds since the epoch.
-        prefer_utc: What a naive datetime means.
+        prefer_utc: Whether a naive datetime is UTC rather than local time.
 
     Returns:
         The due time in nanoseconds since the epoch, at most `LATEST`; `now` for `timedelta(0)`.
 
     Raises:
-        ValueError: The time has passed, or is none (NaT, a time zone that fails).
+        ValueError: The time has passed, or is no time (NaT, a time zone that raises).
         TypeError: `when` is neither a datetime nor a timedelta.
     """
     naive = False
     if type(when) is timedelta:
         due = now + _span_ns(when)
-        if now <= due <= LATEST:  # as most are
+        if now <= due <= LATEST:  # the common case
             return due
     elif isinstance(when, timedelta):
         due = now + _odd_span_ns(when)
@@ -81,12 +81,12 @@ def _datetime_ns(when: datetime, prefer_utc: bool) -> tuple[int, bool]:
         if when.tzinfo is not None:
             try:
                 return _span_ns(when - _EPOCH), False
-            except Exception:  # noqa: BLE001, S110  a zone that fails, or has no offset: see below
+            except Exception:  # noqa: BLE001, S110  a zone that raises, or has no offset: see below
                 pass
         elif prefer_utc:
             return _span_ns(when - _NAIVE_EPOCH), True
-    # The methods are those of `datetime`, called unbound: subclasses answer differently. Pandas'
-    # NaT is a datetime whose difference from anything is NaT.
+    # The methods of `datetime` are called unbound, because subclasses override them. Pandas' NaT is
+    # a datetime whose difference from anything is NaT.
     try:
         is_time = bool(when == when)  # noqa: PLR0124  NaT is the one that differs from itself
         offset = datetime.utcoffset(when)
@@ -102,8 +102,8 @@ def _datetime_ns(when: datetime, prefer_utc: bool) -> tuple[int, bool]:
     if offset is not None:
         return due - _span_ns(offset), False
     if not prefer_utc:
-        # Local time has no answer at the ends of the calendar; there a day more or less does not
-        # matter.
+        # Local time cannot be computed at the ends of the calendar, where a day more or less does
+        # not matter.
         with suppress(ValueError, OverflowError, OSError):
             due += _span_ns(plain.astimezone(UTC) - plain.replace(tzinfo=UTC))
     return due, True
@@ -121,7 +121,7 @@ def _odd_span_ns(span: timedelta) -> int:
 
 
 def _show(when: datetime | timedelta) -> str:
-    """Return the repr, or the type's name if a subclass fails at it."""
+    """Return the repr, or the type's name if a subclass's repr raises."""
     try:
         return repr(when)
     except Exception:  # noqa: BLE001  whatever a subclass raises
@@ -129,18 +129,18 @@ def _show(when: datetime | timedelta) -> str:
 
 
 def read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:
-    """Return what an option gives in seconds, or as a timedelta.
+    """Return the seconds of an option that is a number or a timedelta.
 
     Args:
-        option: Its name, for the refusal.
-        value: What was given.
+        option: The option's name, for error messages.
+        value: The option's value.
         above_zero: Whether 0 is refused, too.
 
     Raises:
-        TypeError: It is of another type.
-        ValueError: It is less than 0, or not finite.
+        TypeError: The value has another type.
+        ValueError: The value is less than 0, or not finite.
     """
-    # By the methods of the classes themselves: those of a class made of them may raise.
+    # With the methods of the built-in classes: those of a subclass may raise.
     if isinstance(value, timedelta):
         value = timedelta.total_seconds(value)
     if not isinstance(value, int | float) or isinstance(value, bool):

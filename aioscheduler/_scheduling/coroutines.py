@@ -1,7 +1,7 @@
-"""What may be scheduled: an unstarted coroutine, with an answer for each thing that is not one.
+"""What may be scheduled: an unstarted coroutine, with an error message for everything else.
 
-A coroutine that has not started is its function and its arguments, nothing else: with those it can
-be made anew.
+A coroutine that has not started is just its function and its arguments: it can be recreated from
+those.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 
 def check_awaitable(awaitable: object, call: str = "schedule") -> None:
-    """Refuse what cannot be awaited, or not from its beginning.
+    """Refuse an object that cannot be awaited, or not from the beginning.
 
     Args:
-        awaitable: What was given.
-        call: The function that it was given to.
+        awaitable: The object.
+        call: The name of the function that refuses it.
 
     Raises:
-        TypeError: With a hint at what was probably meant.
+        TypeError: It is refused, with a hint at what was probably meant.
     """
     if isinstance(awaitable, CoroutineType):
         if awaitable.cr_running or awaitable.cr_suspended:
@@ -45,32 +45,32 @@ def check_awaitable(awaitable: object, call: str = "schedule") -> None:
 
 
 def take_apart(coro: object, what: str) -> tuple[FunctionType, list[Any], dict[str, Any]]:
-    """Return function, positional and keyword arguments of an unstarted coroutine, unharmed.
+    """Return function, positional and keyword arguments of an unstarted coroutine, left intact.
 
     Args:
-        coro: It.
-        what: What needs it to be made anew, for a refusal.
+        coro: The coroutine.
+        what: What needs it to be recreated, for error messages.
 
     Raises:
-        TypeError: It is another awaitable, or that call of its function cannot be made again.
+        TypeError: `coro` is another awaitable, or the call of its function cannot be repeated.
     """
     if not isinstance(coro, CoroutineType):
         raise TypeError(
             f"{what} is a coroutine of an async def function, and a {type(coro).__name__} cannot "
-            "be made anew: wrap it in an async def function that makes and awaits it"
+            "be recreated: wrap it in an async def function that makes and awaits it"
         )
     function = function_of(coro)
     if function is None or function.__code__ is not coro.cr_code:
         raise TypeError(
             f"the code of {coro.__qualname__}() was exchanged after the call, and {what} is called "
-            "again: make the call anew"
+            "again: call the function once more"
         )
     return function, *read_arguments(coro)
 
 
 def function_of(coro: object) -> FunctionType | None:
-    """Return the function of an unstarted coroutine, if that is what it is."""
-    # `gc` knows it, even where a decorator has given it another's name.
+    """Return the function of an unstarted coroutine; None for any other object."""
+    # `gc` finds it even if a decorator has renamed it.
     return next((each for each in gc.get_referents(coro) if type(each) is FunctionType), None)
 
 
@@ -91,7 +91,7 @@ def read_arguments(coro: CoroutineType[Any, Any, Any]) -> tuple[list[Any], dict[
 
 
 def name_of(called: Any) -> str:
-    """Return `module:qualname` of a function or a coroutine, as far as it says so."""
+    """Return `module:qualname` of a function or a coroutine, without the module if it has none."""
     if isinstance(called, CoroutineType):
         frame = called.cr_frame  # None once it has ended
         module = frame.f_globals.get("__name__") if frame is not None else None
@@ -102,10 +102,10 @@ def name_of(called: Any) -> str:
 
 
 def close_refused(awaitable: object, refusal: BaseException) -> None:
-    """Close what was refused; say first that it is no coroutine, if some other wrong was found.
+    """Close a refused object; that it is no awaitable takes precedence over a wrong argument.
 
     Raises:
-        TypeError: It is none.
+        TypeError: `awaitable` is no awaitable.
     """
     close_unstarted(awaitable)
     if type(refusal) in (TypeError, ValueError) and not isinstance(awaitable, Awaitable):
@@ -116,7 +116,7 @@ def close_refused(awaitable: object, refusal: BaseException) -> None:
 
 
 def close_unstarted(awaitable: Any) -> None:
-    """Close a coroutine that will never run, so that Python does not warn of it."""
+    """Close a coroutine that will never run, so that Python does not warn about it."""
     if isinstance(awaitable, CoroutineType) and not (
         awaitable.cr_running or awaitable.cr_suspended
     ):

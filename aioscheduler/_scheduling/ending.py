@@ -1,4 +1,4 @@
-"""How what runs is ended: first let alone, then cancelled, at last given up."""
+"""Ending running tasks: first they may finish, then they are cancelled, at last given up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from .engine import Engine
 from .running import Running
 
-CLEANUP_TIME = 0.4  # seconds that a cancelled task has; then it is cancelled once more
+CLEANUP_TIME = 0.4  # seconds that a cancelled task has before it is cancelled once more
 LAST_WORDS = 0.05  # seconds after that; together less than `draining.KILL_AFTER`
 
 
@@ -19,15 +19,15 @@ async def end_running(
     caller: tuple[int, int] | None = None,
     cancel: Callable[[Running[Any], int], None] = Running.stop,
 ) -> list[tuple[int, int]]:
-    """Let what runs finish, then cancel it, and give up what swallows that twice.
+    """Let running tasks finish, then cancel them, and give up those that swallow that twice.
 
     The caller's own task is left alone: it waits for this.
 
     Args:
-        engines: Stopped ones.
-        timeout: Seconds that tasks have before they are cancelled; None for all the time.
-        caller: Scheduler and number of the task that waits for this, if it is known.
-        cancel: Which way of `Running`'s they are cancelled.
+        engines: Stopped engines.
+        timeout: Seconds that tasks have before they are cancelled; None for no limit.
+        caller: Scheduler and number of the task that waits for this, if known.
+        cancel: The method of `Running` that cancels them.
 
     Returns:
         Scheduler and number of each task that was given up.

@@ -1,15 +1,15 @@
-"""The scheduler core: takes what is due from a queue and runs it, in slices.
+"""The scheduler core: takes due entries from a queue and runs them, in slices.
 
 It serves in the user's process and inside a worker, and so knows nothing of coroutines, handles
-or frames: an entry is opaque, and its runner (`Runner`) says how to run it.
+or frames: an entry is opaque, and the `Runner` knows how to run it.
 
     add ─► waiting + queue ─(due)─► runner.launch(slice) ─► run ─► runner.execute ─► running ─► end
                  │  ▲                     a worker announces the slice here           │
                  │  └──────────── rest: a queue's head, until its next attempt ◄──────┘
                  └─ cancel: withdrawn, never started
 
-A slice is what is started without a turn of the loop (`pace`). Where only so many may run at a time
-no more are launched together, and what ends at once is followed at once. A queue may launch ahead.
+A slice is the entries started in one turn of the loop (`pace`). If concurrency is limited, only as
+many are launched as may run; one that ends at once is followed at once. Queues may launch ahead.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class Engine(Generic[E]):
     """Runs entries at their due times on one loop.
 
     Args:
-        index: Which scheduler of its worker this is.
-        order: What is run next.
+        index: The index of this scheduler in its worker.
+        order: The order in which entries run.
         runner: Runs the entries.
-        recorder: Told how late timed entries start.
-        clock: Gives the present in nanoseconds since the epoch.
-        context_of: Gives the context that an entry's task takes for its own; None: each takes a
-            copy of the one in which the engine was started.
+        recorder: Records how late timed entries start.
+        clock: Returns the present in nanoseconds since the epoch.
+        context_of: Returns the context that an entry's task uses as its own; None: each uses a
+            copy of the context in which the engine was started.
         max_running: How many timed entries may run at a time; None for any number.
 
     Attributes:
-        waiting: What has not been launched, by number.
-        running: What has begun and not ended, with its asyncio task.
+        waiting: Entries that have not been launched, by number.
+        running: Entries that have begun and not ended, with their asyncio tasks.
         concurrency: How many entries may run at a time; None for any number.
-        ahead: How many entries of a queue may be launched together; with 1 none while one runs.
+        ahead: How many entries of a queue may be launched together; if 1, none while one runs.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Engine(Generic[E]):
         self.ahead = 1
         self._launched: dict[int, E] = {}  # handed to the runner, not yet run
         self._slices = 0  # between `launch` and their last `run`
-        # What was announced, in order, as iterators over numbers and due times: a queue's singly.
+        # Announced entries, in order, as iterators over numbers and due times; a queue's singly.
         self._to_run: deque[Iterator[tuple[int, int]]] = deque()
         self._ready: deque[tuple[int, int]] = deque()  # left out of their slices; to be launched
-        self._head: tuple[int, int] | None = None  # of a queue: what rests there, and until when
+        self._head: tuple[int, int] | None = None  # a queue's resting head, and until when it rests
         self._next_run: asyncio.Handle | None = None
         self._order = order
         self.concurrency = order.concurrency or max_running
@@ -87,13 +87,13 @@ class Engine(Generic[E]):
         self._sleeper = self._wake  # one object, as the alarm's key
         self._waking = False
         self._hold_back = HoldBack(self.wake_soon)
-        self._looks_at: int | None = None  # what is due earlier wakes us; None: all that comes
+        self._looks_at: int | None = None  # an entry due earlier wakes us; None: every entry does
         self._pace = Pace()
-        self._left = 0  # how many more may be launched in this turn of the loop
+        self._left = 0  # entries that may still be launched in this turn of the loop
 
     @property
     def pending(self) -> int:
-        """How many entries have not started and were not cancelled."""
+        """The number of entries that have not started and were not cancelled."""
         return len(self.waiting) + len(self._launched)
 
     def find(self, number: int) -> E | None:
@@ -101,24 +101,24 @@ class Engine(Generic[E]):
         return self.running.find(number) or self.waiting.get(number) or self._launched.get(number)
 
     def replace(self, number: int, entry: E) -> None:
-        """Have an entry that has not begun be another one."""
+        """Replace an entry that has not begun."""
         (self.waiting if number in self.waiting else self._launched)[number] = entry
 
     def numbers(self) -> tuple[list[int], ...]:
-        """Return the numbers of all entries that have not ended; not in one list, which is slow."""
+        """Return the numbers of all entries that have not ended; joining the lists is slow."""
         return list(self.waiting), list(self._launched), self.running.numbers()
 
     def start(self, loop: asyncio.AbstractEventLoop, alarm: Alarm) -> None:
-        """Begin to run what is due."""
+        """Begin to run due entries."""
         self._loop, self._alarm = loop, alarm
         self._base = copy_context()
         self.wake_soon()
 
     def stop(self) -> tuple[dict[int, E], dict[int, E]]:
-        """Start nothing more; what runs goes on.
+        """Start no more entries; running ones go on.
 
         Returns:
-            What had been launched and not run, and what was waiting.
+            The entries that had been launched and not run, and those that were waiting.
         """
         if self._alarm is not None:
             self._alarm.set(self._sleeper, None)
@@ -131,13 +131,13 @@ class Engine(Generic[E]):
         return dropped
 
     def drop_slice(self) -> None:
-        """Start nothing more, in the middle of a slice: this is a copy, in a forked child."""
+        """Start no more entries, even in the middle of a slice: this is a forked child's copy."""
         self._left = 0
         self._to_run.clear()
         self._launched.clear()
 
     def add(self, number: int, due: int, entry: E) -> None:
-        """Accept an entry: numbers grow from one to the next, times are ns since the epoch."""
+        """Accept an entry; numbers must ascend, and times are nanoseconds since the epoch."""
         self.waiting[number] = entry
         self._queue.push(due, number)
         self._look_at(due)
@@ -147,13 +147,13 @@ class Engine(Generic[E]):
     ) -> None:
         """Accept entries with ascending numbers, and a due time each or one for all.
 
-        A third of the cost of adding them singly (`benchmarks/bench_throughput.py`).
+        It costs a third of adding them singly (`benchmarks/bench_throughput.py`).
         """
         self.waiting.update(zip(numbers, entries, strict=True))
         try:
             self._queue.push_many(dues, numbers)
         except BaseException:
-            for number in numbers:  # which the queue does not have
+            for number in numbers:  # the queue does not have them
                 self.waiting.pop(number, None)
             raise
         self._look_at(dues)
@@ -161,7 +161,7 @@ class Engine(Generic[E]):
     def add_again(
         self, numbers: Sequence[int], dues: int | Sequence[int], entries: Iterable[E]
     ) -> None:
-        """Accept entries as `add_many`, of numbers that were here before and are not any more."""
+        """Accept entries as `add_many` does, with numbers that were here before and have left."""
         self._queue.push_again(dues, numbers)
         self.waiting.update(zip(numbers, entries, strict=True))
         self._look_at(dues)
@@ -172,7 +172,7 @@ class Engine(Generic[E]):
             self._look_again()
 
     def cancel(self, number: int) -> bool:
-        """Withdraw what has not begun, or cancel what runs; False if it is neither."""
+        """Withdraw an entry that has not begun, or cancel a running one; False if it is neither."""
         if (unbegun := self.withdraw(number, launched=True)) is not None:
             self._runner.withdrawn(self, number, unbegun)
         elif self.running.find(number) is not None:
@@ -182,7 +182,7 @@ class Engine(Generic[E]):
         return True
 
     def withdraw(self, number: int, launched: bool = False) -> E | None:
-        """Take back what waits or, if `launched`, has not begun, unreported; None: it is not so."""
+        """Remove an entry that waits or, if `launched`, has not begun, unreported; None if none."""
         entry = self.waiting.pop(number, None)
         is_head = self._head is not None and self._head[0] == number
         if entry is not None and not is_head:
@@ -194,20 +194,20 @@ class Engine(Generic[E]):
             return None
         if is_head:
             self._head = None
-        if self.concurrency is not None:  # its place is free, though it may never run
+        if self.concurrency is not None:  # it may have taken up room
             self.wake_soon()
         return entry
 
     def ready(self, number: int, due: int) -> None:
-        """Launch an entry that the runner had left out of its slice, with others like it."""
+        """Launch an entry that the runner had left out of its slice, together with others."""
         self._ready.append((number, due))
         self.wake_soon()
 
     def run(self, numbers: list[int], dues: list[int], ends: bool = True) -> None:
         """Start the entries of a launched slice, in this order and after those of earlier calls.
 
-        Those that were cancelled meanwhile are left out. One part of a slice `ends` its launch:
-        when that has begun, more is launched.
+        Entries that were cancelled meanwhile are left out. One part of a slice `ends` its launch:
+        once that part has begun, more entries are launched.
         """
         self._slices -= ends and self._slices > 0
         slice_ = zip(numbers, dues, strict=True)
@@ -223,12 +223,12 @@ class Engine(Generic[E]):
 
     def _run_some(self) -> None:
         self._next_run = None
-        if not self._hold_back.active:  # else `_launch_due` goes on with it then
-            # We may be called in a task's step, or by its callback: what it has set is its own.
+        if not self._hold_back.active:  # else `_launch_due` goes on later
+            # We may be called in a task's step or callback, whose context variables are its own.
             self._guard(partial(self._base.copy().run, self._run_slice))
 
     def _guard(self, step: Callable[[], None]) -> None:
-        """Take a step; if it raises, for want of memory say, what was launched has an end."""
+        """Take a step; if it raises, for lack of memory say, launched entries go to the runner."""
         try:
             step()
         except Exception as error:  # noqa: BLE001  whatever it is
@@ -265,17 +265,17 @@ class Engine(Generic[E]):
                     raise
                 now = clock()
                 if now - first > SLICE_TIME:
-                    to_run.appendleft(slice_)  # it goes on where it is
+                    to_run.appendleft(slice_)  # the iterator goes on from here
                     break
             else:
                 continue
             break
-        # What has been raised holds this frame by its traceback, and an entry its handle.
+        # A raised error holds this frame by its traceback, and an entry holds its handle.
         entry = coro = context = None  # type: ignore[assignment]
         if started and self._order is Order.TIMED:
             if EAGER or loop is None:
                 self._recorder.record(started, first, last)
-            else:  # their first steps come with the loop's next turn, just before this call
+            else:  # their first steps come in the loop's next turn, just before this call
                 loop.call_soon(self._recorder.record_until, started, now, clock)
         if not (to_run or self._slices):
             self._look_again()
@@ -283,7 +283,7 @@ class Engine(Generic[E]):
             self._next_run = loop.call_soon(self._run_some)
 
     def _is_full(self) -> bool:
-        """Whether nothing more may begin: all places are taken, or a queue's head comes first."""
+        """Return whether no more may begin: all room is taken, or a queue's head comes first."""
         if self.concurrency is None:
             return False
         return self._head is not None or len(self.running) >= self.concurrency
@@ -292,33 +292,33 @@ class Engine(Generic[E]):
         """Return how many entries may be launched, up to `most`."""
         if self.concurrency is None:
             return most
-        places = self.concurrency - len(self.running) if self.ahead == 1 else self.ahead
-        return min(most, places - len(self._launched))
+        room = self.concurrency - len(self.running) if self.ahead == 1 else self.ahead
+        return min(most, room - len(self._launched))
 
     def ended(self, number: int) -> None:
-        """The runner's word that an entry has ended; makes room for the next."""
+        """Note that an entry has ended, and make room for the next; called by the runner."""
         self.running.end(number)
         if self.concurrency is not None:
             self.wake_soon()
 
     def rest(self, number: int, entry: E, until: int) -> None:
-        """Keep what has begun at the head of its queue: nothing else begins before it.
+        """Keep an entry that has begun at the head of its queue: nothing else begins before it.
 
         It is launched again when its rest is over, and may be cancelled or withdrawn meanwhile.
 
         Args:
-            number: Of an entry that the runner has executed and that has not ended.
-            entry: What is launched then.
-            until: Nanoseconds since the epoch.
+            number: The number of an executed entry that has not ended.
+            entry: The entry to launch then.
+            until: When the rest is over, in nanoseconds since the epoch.
         """
         self.waiting[number] = entry
         self._head, self._left = (number, until), 0
         self.ended(number)
 
     def was_cancelled(self, number: int) -> None:
-        """The runner's word that a running entry ends by a cancellation, in a loop of the user's.
+        """Note that a running entry ends by cancellation; called by the runner in a user's loop.
 
-        If it was not asked for here, nothing is started until it is clear that the loop goes on.
+        If it was not requested here, no entry is started until it is clear that the loop goes on.
         """
         if not self.running.was_cancelled(number) and self._loop is not None:
             self._left = 0
@@ -329,7 +329,7 @@ class Engine(Generic[E]):
         self.ended(number)
 
     def wake_soon(self) -> None:
-        """Look for what is due, in the loop's next turn."""
+        """Look for due entries in the loop's next turn."""
         if self._alarm is not None and not self._waking and self._loop is not None:
             self._waking = True
             self._loop.call_soon(self._wake)
@@ -338,8 +338,8 @@ class Engine(Generic[E]):
         """Sleep until the queue is worth a look, or wake at the next turn of the loop."""
         if self._alarm is None:
             return
-        look: int | None = None  # while all places are taken: what ends wakes us,
-        self._looks_at = 0  # and what comes does not
+        look: int | None = None  # without room, an end wakes us,
+        self._looks_at = 0  # and a new entry does not
         if self._ready:
             look = 0
         elif self._head is not None:
@@ -377,11 +377,11 @@ class Engine(Generic[E]):
                 self._look_again()
         elif self._to_run and self._next_run is None:  # a queue may go on, or it was held back
             self._run_some()
-        elif not is_launching:  # else `run` looks again
+        elif not is_launching:  # otherwise `run` looks again
             self._launch_slice(now)
 
     def _launch_slice(self, began: int) -> None:
-        """Launch what is due, again and again where what was launched has made room at once."""
+        """Launch due entries; repeat while the launched ones end at once and make room."""
         now, self._left = began, self._pace.next_length(began)
         while (room := self._room(self._left)) > 0:
             numbers, dues = self._queue.pop_due(now, room)

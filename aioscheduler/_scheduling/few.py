@@ -1,10 +1,10 @@
-"""Few tasks of each scheduler are about to begin of those that then are in doubt. Pure.
+"""A limit on the tasks that are on record as begun but have not begun yet. Pure.
 
     launched ─┬─► take: True ─► on record as begun ─► began ─► release
               └─► held ◄──────────────────────────────────────────┘ and launched once more
 
-A task that is not to begin twice is on record as begun before it does. If the host dies then, it is
-a dead letter, whether it has begun or not. So those of a backlog come to that one after another.
+A task that must not begin twice is on record as begun before it begins. If the host dies then, it
+is a dead letter, whether it has begun or not. So a backlog goes on record a few at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from typing import Protocol
 
 MOST = 32
-"""So many of a scheduler's tasks are about to begin."""
+"""The most tasks of a scheduler that are about to begin."""
 
 
 class Launcher(Protocol):
@@ -26,10 +26,10 @@ class Launcher(Protocol):
 
 
 class Few:
-    """Says which tasks may be announced, and holds the others back."""
+    """Decides which tasks may be announced, and holds the others back."""
 
     def __init__(self) -> None:
-        self._about: Counter[int] = Counter()  # by engine: how many are about to begin
+        self._about: Counter[int] = Counter()  # by engine: number of tasks about to begin
         self._held: dict[int, dict[int, int]] = defaultdict(dict)  # by engine: due times by number
         self._released: dict[int, Launcher] = {}  # about to be launched once more
 
@@ -37,7 +37,7 @@ class Few:
         return number in self._released or any(number in held for held in self._held.values())
 
     def take(self, engine: Launcher, number: int, due: int) -> bool:
-        """Say whether a launched task may be announced; if not, it is launched once more."""
+        """Return whether a launched task may be announced; if not, it is launched again later."""
         if self._released.pop(number, None) is not None:
             return True
         held = self._held[engine.index]
@@ -48,7 +48,7 @@ class Few:
         return True
 
     def began(self, engine: Launcher, count: int = 1) -> None:
-        """Note that so many have begun, or never will, and release as many."""
+        """Note that `count` tasks have begun, or never will, and release as many."""
         self._about[engine.index] -= count
         held = self._held[engine.index]
         while held and self._about[engine.index] < MOST:
@@ -58,7 +58,7 @@ class Few:
             engine.ready(number, held.pop(number))
 
     def forget(self, number: int) -> None:
-        """Note that a task that may be held back is not to be launched once more."""
+        """Note that a task, if it is held back, must not be launched again."""
         for held in self._held.values():
             held.pop(number, None)
         engine = self._released.pop(number, None)
@@ -66,5 +66,5 @@ class Few:
             self.began(engine)
 
     def stop(self) -> None:
-        """Release nothing any more."""
+        """Release no more tasks."""
         self._held.clear()

@@ -1,7 +1,7 @@
-"""Starting nothing while a loop of the user's seems to be ending.
+"""Starting no tasks while the user's loop seems to be ending.
 
-When main() has returned, `asyncio.run` cancels all there is, and what began then would be left in
-the middle. A task that was cancelled by nobody here is the sign.
+When main() has returned, `asyncio.run` cancels every task, and one that began then would be cut
+off. The sign is a task whose cancellation was not requested here.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ LOOK_EVERY = 0.1  # seconds
 
 
 def seems_to_end(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether all that there is in a loop was cancelled."""
+    """Return whether every task of a loop was cancelled."""
     others = asyncio.all_tasks(loop)
-    # asyncio has no public word for the second; loops of another make lack it.
+    # asyncio has no public name for the second sign, and other loops lack it.
     ending = bool(others) and all(task.cancelling() for task in others)
     return ending or bool(getattr(loop, "_asyncgens_shutdown_called", False))
 
 
 class HoldBack:
-    """Looks at a loop until it is clear that it goes on.
+    """Watches a loop until it is clear that it goes on.
 
     Args:
         go_on: Called then.
 
     Attributes:
-        active: Whether nothing is to be started.
+        active: Whether no task may be started.
     """
 
     def __init__(self, go_on: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class HoldBack:
         self._go_on = go_on
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hold back from now on, if it does not do so already."""
+        """Hold back from now on; do nothing if already active."""
         if not self.active and not loop.is_closed():
             self.active = True
             loop.call_later(LOOK_EVERY, self._look, loop)

@@ -1,9 +1,9 @@
-"""How late tasks start: recorded by slices, kept in buckets that double. Pure.
+"""The lateness of task starts: recorded by slice, in buckets that double in width. Pure.
 
-A worker records, and once a tick hands over what it recorded; the host sums it up, since the
-start and over the last minute. A bucket is a power of two wide, so that two numbers of a slice
-tell, nearly always, that all of its tasks fall into one: recording costs a worker 1 to 2 % of
-what a no-op costs it (`benchmarks/bench_worker.py`).
+A worker records, and hands over its records once a tick; the host sums them up, since the start
+and over the last minute. The width of a bucket is a power of two, so that two numbers of a slice
+nearly always show that all its tasks fall into one: recording costs a worker 1 to 2 % of the cost
+of a no-op (`benchmarks/bench_worker.py`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-_FIRST_SHIFT = 14  # the first bucket is of what is less than 2**14 ns late, 16 µs
-_LATEST = 1 << 63  # ns, 292 years: the most that is told
-_BUCKETS = 26  # the last but one is of what is less than 2**38 ns late, 275 s
+_FIRST_SHIFT = 14  # the first bucket: less than 2**14 ns late, 16 µs
+_LATEST = 1 << 63  # ns, 292 years: the most that is reported
+_BUCKETS = 26  # the last but one: less than 2**38 ns late, 275 s
 
 BOUNDS = (*(2.0 ** (_FIRST_SHIFT + k) / 1e9 for k in range(_BUCKETS - 1)), math.inf)
-"""What the lateness of a bucket's tasks is less than, in seconds."""
+"""The upper bound of each bucket, exclusive, in seconds."""
 
 WINDOW = 60.0  # seconds
 
 Report = tuple[int, int, list[int]]
-"""The most any task was late and how late all were together, in nanoseconds, and how many tasks
-were in each bucket, without empty ones at the end."""
+"""The greatest lateness and the sum of all, in nanoseconds, and the number of tasks in each bucket,
+without empty buckets at the end."""
 
 
 class Recorder:
@@ -34,12 +34,12 @@ class Recorder:
         self._counts = [0] * _BUCKETS
 
     def record(self, dues: Sequence[int], first: int, last: int) -> None:
-        """Note tasks that were started one after the other.
+        """Record tasks that were started one after another; all times are in nanoseconds.
 
         Args:
             dues: Their due times, at least one.
             first: When the first was started.
-            last: When the last was. The others are taken to lie evenly between.
+            last: When the last was started. The others are assumed to lie evenly between.
         """
         most, least = last - min(dues), first - max(dues)
         bucket = _bucket(most)
@@ -56,13 +56,13 @@ class Recorder:
         self._most = max(self._most, most)
 
     def record_until(self, dues: Sequence[int], first: int, clock: Callable[[], int]) -> None:
-        """Note tasks as `record` does, the last of which has just taken its first step."""
+        """Record tasks as `record` does; the last has just taken its first step."""
         now = clock()
         self.record(dues, first, now - (now - first) // len(dues))
 
     def take(self) -> Report:
-        """Return what was recorded since the last call."""
-        # After a clock was set by years; a frame holds integers up to 64 bits.
+        """Return the report since the last call."""
+        # A clock may have been set by years, and a frame holds integers up to 64 bits.
         most, total = min(self._most, _LATEST), min(self._total, _LATEST)
         counts = self._counts
         self._most, self._total, self._counts = 0, 0, [0] * _BUCKETS
@@ -72,20 +72,20 @@ class Recorder:
 
 
 def _bucket(late: int) -> int:
-    # A clock that was set back makes a task look early: it is on time.
+    # After a clock was set back a task may look early: it counts as on time.
     return min((late >> _FIRST_SHIFT).bit_length(), _BUCKETS - 1) if late > 0 else 0
 
 
 class History:
-    """What the process in one slot has told of its lateness, and of its loop's lag.
+    """The reported lateness of the process in one slot, and of its loop.
 
-    It may be read from any thread; the rest is for one.
+    It may be read from any thread, and written from one.
 
     Attributes:
-        counts: How many tasks were in each bucket of `BOUNDS`, since the start.
-        total: How late all of them were together, in seconds.
-        most: The most any task was late, in seconds, over the last minute.
-        lag: The most the loop was late, in seconds, over the last minute.
+        counts: The number of tasks in each bucket of `BOUNDS`, since the start.
+        total: The sum of the lateness of all of them, in seconds.
+        most: The greatest lateness of a task over the last minute, in seconds.
+        lag: The greatest lateness of the loop over the last minute, in seconds.
     """
 
     def __init__(self) -> None:
@@ -97,12 +97,12 @@ class History:
         self._reports: deque[tuple[float, float, float, list[int]]] = deque()
 
     def add(self, now: float, lag: float, report: Report) -> None:
-        """Take a report.
+        """Add a report.
 
         Args:
-            now: Seconds, by a clock that only grows.
-            lag: How late the loop was, in seconds.
-            report: What the process recorded since its last one.
+            now: Seconds, by a monotonic clock.
+            lag: The loop's lateness, in seconds.
+            report: The process's records since its last report.
         """
         most, total, counts = report
         self.total += total / 1e9
@@ -113,7 +113,7 @@ class History:
         self.expire(now)
 
     def expire(self, now: float) -> None:
-        """Drop what is older than a minute."""
+        """Drop reports older than a minute."""
         reports = self._reports
         while reports and reports[0][0] <= now - WINDOW:
             for bucket, count in enumerate(reports.popleft()[3]):
@@ -122,9 +122,9 @@ class History:
         self.lag = max((lag for _, _, lag, _ in reports), default=0.0)
 
     def quantiles(self, *shares: float) -> list[float]:
-        """Return, for each share, the lateness in seconds that it of the last minute's tasks had.
+        """Return the lateness in seconds at each share (0 to 1) of the last minute's tasks.
 
-        Inside a bucket, tasks are taken to lie evenly. 0.0 if there were none.
+        Tasks are assumed to lie evenly inside a bucket. 0.0 if there were none.
         """
         counts, most = list(self._recent), self.most
         return [_quantile(counts, share, most) for share in shares]

@@ -1,12 +1,11 @@
 """The event loop that a manager or scheduler belongs to, and the thread in which that loop runs.
 
-Nothing here is safe to call from two threads, so a call from another thread is refused before it
-has changed anything. The rule: a call is wrong if the loop runs, and runs in another thread.
-Before the start, and between two runs of the loop, any thread may call.
+Managers and schedulers are not thread-safe, so a call from another thread is refused before it has
+changed anything. The rule: a call is wrong if the loop runs, and runs in another thread. Before
+the start, and between two runs of the loop, any thread may call.
 
-What garbage collection runs (`__del__`, callbacks of weak references) may run in any thread and
-in the middle of anything: it may append to a deque or to the loop by `call_soon_threadsafe`, and
-nothing else.
+Garbage collection may run code (`__del__`, callbacks of weak references) in any thread and at any
+point: such code may only append to a deque, or to the loop with `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-START_PATIENCE = 1.0  # seconds that somebody may wait for a task of a manager nobody has started
+START_PATIENCE = 1.0  # seconds that a caller may wait for a manager that was not started
 
 _INSTEAD = {
     "manager": "call schedule_threadsafe(), which is for any thread, or hand the call to the loop: "
@@ -35,17 +34,17 @@ _COROUTINE = (
 
 
 class LoopThread:
-    """Says whether a call is made in the right thread.
+    """Checks that calls are made in the right thread.
 
     Args:
-        what: Whose loop it is, in words: a key of `_INSTEAD`.
+        what: The owner of the loop, in words: a key of `_INSTEAD`.
 
     Attributes:
         loop: The loop; None before the start.
-        left_behind: This process was forked from the one that started the loop.
-        ident: The thread in which the loop was last seen to run; 0 if that is not known. A call
-            in that thread is right, which is all that a hot path looks at: comparing it costs
-            23 ns on Python 3.11, asking for the running loop 133 ns.
+        left_behind: Whether this process was forked from the one that started the loop.
+        ident: The thread in which the loop was last seen to run; 0 if unknown. A call in that
+            thread is right, and hot paths check nothing else: comparing it costs 23 ns on Python
+            3.11, getting the running loop 133 ns.
     """
 
     def __init__(self, what: str) -> None:
@@ -56,18 +55,18 @@ class LoopThread:
         _all.add(self)
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Belong to the running loop from now on."""
+        """Bind to the running loop and its thread."""
         self.loop, self.ident = loop, threading.get_ident()
 
     def check(self, call: str = "", advice: str = _CALLBACK) -> None:
-        """Refuse a call that is made in a wrong thread or process, or too late.
+        """Refuse a call in a wrong thread or process, or after the loop was closed.
 
         Args:
-            call: The function and its arguments, for advice; without it that of `_INSTEAD`.
-            advice: How the call is made in the loop.
+            call: The function and its arguments, for `advice`; if empty, `_INSTEAD` advises.
+            advice: How to make the call in the loop.
 
         Raises:
-            RuntimeError: It says what to do instead.
+            RuntimeError: The call is refused; the message says what to do instead.
         """
         loop = self.loop
         if loop is None:
@@ -99,25 +98,25 @@ class LoopThread:
         """Refuse to wait anywhere but in the loop itself.
 
         Args:
-            call: How a coroutine does it, for advice; without it that of `_INSTEAD`.
+            call: How a coroutine waits, for advice; if empty, `_INSTEAD` advises.
 
         Raises:
-            RuntimeError: It says what to do instead.
+            RuntimeError: The wait is refused; the message says what to do instead.
         """
         self.check(call, _COROUTINE)
         if self.loop is not None and asyncio._get_running_loop() is not self.loop:
             raise RuntimeError(
-                f"this {self._what} belongs to another event loop, which does not run now; wait "
+                f"this {self._what} belongs to another event loop, which is not running; wait "
                 "for it in the loop in which it was started"
             )
 
     def make_waiter(self) -> asyncio.Future[None]:
-        """Make a future to wait for what is to happen in the loop.
+        """Return a future for waiting for an event in the loop.
 
-        It fails if nothing can happen, because nobody calls start() in the next second.
+        It fails if start() is not called within the next second, because nothing can happen then.
 
         Raises:
-            RuntimeError: The running loop is another.
+            RuntimeError: Another loop is running.
         """
         self.check_inside()
         running = asyncio.get_running_loop()
@@ -134,7 +133,7 @@ class LoopThread:
             waiter.set_exception(
                 RuntimeError(
                     "this manager was not started, and its tasks wait for that: start() comes "
-                    "first, or `async with Manager(...) as manager:`"
+                    "first, or use `async with Manager(...) as manager:`"
                 )
             )
         elif self.loop is not waiter.get_loop():
@@ -142,15 +141,15 @@ class LoopThread:
 
 
 class Waiters(list[asyncio.Future[None]]):
-    """Who waits for the same thing to happen."""
+    """The waiters for one event."""
 
     __slots__ = ()
 
     async def wait(self, waiter: asyncio.Future[None]) -> None:
-        """Return once it has happened; what the waiter fails with is raised.
+        """Wait for the event; raise the waiter's exception if it fails.
 
         Args:
-            waiter: Made for this call.
+            waiter: A future made for this call.
         """
         self.append(waiter)
         try:
@@ -160,7 +159,7 @@ class Waiters(list[asyncio.Future[None]]):
             raise
 
     def wake(self) -> None:
-        """Say that it has happened."""
+        """Wake all waiters: the event has happened."""
         waiters = self[:]
         self.clear()
         for waiter in waiters:
@@ -169,14 +168,14 @@ class Waiters(list[asyncio.Future[None]]):
 
 
 def tell(loop: asyncio.AbstractEventLoop | None, callback: Callable[..., Any], *args: Any) -> None:
-    """Have a loop call something; for any thread, and for what garbage collection runs."""
+    """Schedule a callback in a loop, from any thread and from garbage collection."""
     if loop is not None:
-        with suppress(RuntimeError):  # it is closed: nobody is left to be told
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to notify
             loop.call_soon_threadsafe(callback, *args)
 
 
 def enter_worker() -> None:
-    """Note that this is a worker process: what its modules make at import is not the host's."""
+    """Note that this is a worker process: objects made by its imports are not the host's."""
     global _in_worker  # noqa: PLW0603  a process is a worker or it is not
     _in_worker = True
 

@@ -1,4 +1,4 @@
-"""In which order a scheduler runs its tasks, and what a time means to it."""
+"""The order in which a scheduler runs its tasks, and what a time means in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .timers import TimerQueue
 
 
 class Order(Enum):
-    """In which order an engine runs its entries, and how many at a time."""
+    """The order in which an engine runs its entries, and how many at a time."""
 
     TIMED = "timed"
     FIFO = "fifo"
@@ -26,7 +26,7 @@ class Order(Enum):
 
     @property
     def concurrency(self) -> int | None:
-        """How many entries run at a time; None for any number."""
+        """The number of entries that may run at a time; None for any number."""
         return None if self is Order.TIMED else 1
 
 
@@ -34,8 +34,8 @@ def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_u
     """Return the due time of a task, `now` if no time is given; 0 in a queue.
 
     Raises:
-        ValueError: As `clock.to_ns`.
-        TypeError: As `clock.to_ns`, and if a queue is given a time.
+        ValueError: As for `clock.to_ns`.
+        TypeError: As for `clock.to_ns`, and if a time is given for a queue.
     """
     if order is not Order.TIMED:
         if when is not None:
@@ -47,12 +47,12 @@ def due_time(order: Order, when: datetime | timedelta | None, now: int, prefer_u
 def new_due_time(
     order: Order, when: datetime | timedelta | None, now: int, prefer_utc: bool
 ) -> int:
-    """Give the due time to which a task is rescheduled, `now` if no time is given.
+    """Return the due time to which a task is rescheduled, `now` if no time is given.
 
     Raises:
-        ValueError: As `clock.to_ns`.
-        TypeError: As `clock.to_ns`, and for a queue.
+        ValueError: As for `clock.to_ns`.
+        TypeError: As for `clock.to_ns`, and for a queue.
     """
     if order is not Order.TIMED:
-        raise TypeError("a queue runs tasks in turn: they have no due times to be changed")
+        raise TypeError("a queue runs tasks in turn: they have no due times to change")
     return due_time(order, when, now, prefer_utc)

@@ -1,8 +1,7 @@
-"""How long a slice is: what an engine starts without giving the loop a turn. Pure.
+"""The length of a slice: the tasks that an engine starts in one turn of the loop. Pure.
 
-A slice is made longer or shorter so that it takes about `SLICE_TIME`: a million no-ops due together
-run in slices of hundreds, tasks that compute for a millisecond in slices of a few, and I/O is
-answered in between.
+It is adapted so that a slice takes about `SLICE_TIME`: a million no-ops due together run in slices
+of hundreds, tasks that compute for a millisecond in slices of a few, and I/O is handled in between.
 """
 
 from __future__ import annotations
@@ -12,23 +11,23 @@ MAX_SLICE = 256  # tasks
 
 
 class Pace:
-    """Finds the length of the next slice from the time that the last one took."""
+    """Computes the length of the next slice from the duration of the last one."""
 
     def __init__(self) -> None:
         self._length = 16
         self._began: int | None = None  # when the last slice began, if no pause came after it
 
     def begin(self, now: int) -> None:
-        """Note that a slice begins at `now`, or goes on: that it waited before does not count."""
+        """Note that a slice begins at `now`, or goes on; the wait before it does not count."""
         if self._began is None:
             self._began = now
 
     def pause(self) -> None:
-        """Note that nothing is due: the time until the next slice is not the last one's."""
+        """Note that nothing is due: the time until the next slice is not part of the last."""
         self._began = None
 
     def next_length(self, now: int) -> int:
-        """Return how many tasks the slice that is taken at `now` may have."""
+        """Return the maximum length of the slice launched at `now`."""
         if self._began is not None:
             took = now - self._began
             if took > SLICE_TIME:

@@ -1,7 +1,7 @@
-"""The two plain queues, with the same verbs as the timer queue. Pure.
+"""The two plain queues, with the interface of the timer queue. Pure.
 
-What waits in a queue is due at once, so `next_look` answers 0, and times are not looked at.
-Discarded numbers stay until they surface: `alive` says which ones still count.
+Entries of a queue are due at once, so `next_look` returns 0, and times are ignored. Discarded
+numbers stay until they surface; `alive` decides which ones still count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Queue(Protocol):
-    """What an engine needs of a queue: these two, and `timers.TimerQueue`."""
+    """The interface of a queue to its engine: these two, and `timers.TimerQueue`."""
 
     def __len__(self) -> int: ...
     def push(self, due: int, number: int) -> None: ...
@@ -27,7 +27,7 @@ class FifoQueue:
     """First in, first out.
 
     Args:
-        alive: Says which numbers still count, as for `TimerQueue`.
+        alive: The numbers that still count, as for `TimerQueue`.
     """
 
     def __init__(self, alive: Container[int]) -> None:
@@ -36,24 +36,24 @@ class FifoQueue:
         self._dead = 0
 
     def __len__(self) -> int:
-        """How many numbers are held, discarded ones not counted."""
+        """Return how many numbers it holds, discarded ones not counted."""
         return len(self._numbers) - self._dead
 
     def push(self, due: int, number: int) -> None:
-        """Add a number; `due` is not looked at."""
+        """Add a number; `due` is ignored."""
         self._numbers.append(number)
 
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
-        """Add numbers; `dues` is not looked at."""
+        """Add numbers; `dues` is ignored."""
         self._numbers.extend(numbers)
 
     def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
-        """Add numbers that were here before and are not alive now, as new ones."""
+        """Add numbers that were here before and are not alive now; they count as new."""
         self._drop_dead()
         self._numbers.extend(numbers)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
-        """Take out the next `limit` living numbers, all due at 0; `now` is not looked at."""
+        """Remove and return up to `limit` living numbers, all due at 0; `now` is ignored."""
         found: list[int] = []
         while self._numbers and len(found) < limit:
             number = self._take()
@@ -65,11 +65,11 @@ class FifoQueue:
         return found, [0] * len(found)
 
     def next_look(self) -> int | None:
-        """0 (at once), or None for an empty queue."""
+        """Return 0 (at once), or None for an empty queue."""
         return 0 if len(self) else None
 
     def discard(self) -> None:
-        """Note that one number of the queue is no longer alive. O(1), amortised."""
+        """Note that one number of the queue is no longer alive. Amortised O(1)."""
         self._dead += 1
         self._sweep()
 

@@ -1,4 +1,4 @@
-"""What has begun and not ended, and who wants it to end."""
+"""Entries that have begun and not ended, and why they are cancelled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ E = TypeVar("E")
 
 EAGER: bool = sys.version_info >= (3, 12)
 """Whether a task takes its first step at once, so that a coroutine that never waits costs no turn
-of the loop. If not, that step comes with the next turn."""
+of the loop. Otherwise, that step comes in the next turn."""
 
 
 class _Cause(Enum):
-    """Why an entry is cancelled: somebody asked for it, its manager closes, its process ends."""
+    """Why an entry is cancelled: it was asked for, its manager closes, or its process ends."""
 
     ASKED = auto()
     STOPPED = auto()
@@ -31,7 +31,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         unbegun: Called with number and entry if a task was cancelled before its first step.
 
     Attributes:
-        coming: Entries whose first step comes with the loop's next turn; who takes it says so.
+        coming: Entries whose first step comes in the loop's next turn; the runner removes them.
     """
 
     def __init__(self, unbegun: Callable[[int, E], None]) -> None:
@@ -39,8 +39,8 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         self._unbegun = unbegun
         self.coming: set[int] = set()
         self._new: list[int] = []  # begun in this turn of the loop
-        self._first: tuple[int, E] | None = None  # takes its first step, and is not here yet
-        self._causes: dict[int, _Cause] = {}  # of what was cancelled
+        self._first: tuple[int, E] | None = None  # takes its first step; not in the dict yet
+        self._causes: dict[int, _Cause] = {}  # of cancelled entries
 
     def begin(
         self,
@@ -50,7 +50,7 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         loop: asyncio.AbstractEventLoop | None,
         context: Context,
     ) -> None:
-        """Make an entry's task; what has ended in its first step is not kept."""
+        """Make an entry's task; one that has ended in its first step is not kept."""
         self._first = number, entry
         try:
             if sys.version_info >= (3, 12):
@@ -65,9 +65,9 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
             self._first = None
         if not task.done():
             self[number] = (task, entry)
-            if number in self._causes:  # by itself, in its first step
+            if number in self._causes:  # it cancelled itself in its first step
                 task.cancel()
-        # What the first step has raised holds this frame by its traceback, and an entry its handle.
+        # An error of the first step holds this frame by its traceback, and an entry its handle.
         del entry, coro, context, task
 
     def _look_soon(self) -> None:
@@ -75,9 +75,9 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         asyncio.get_running_loop().call_soon(self._look, some)  # behind all their first steps
 
     def _look(self, some: list[int]) -> None:
-        """Report what others have cancelled before its first step: it never enters its coroutine.
+        """Report tasks that others cancelled before their first step: no coroutine was entered.
 
-        As who cancels all tasks of the loop does.
+        Code that cancels all tasks of the loop does so.
         """
         for number in some:
             if number in self and self[number][0].done():
@@ -90,46 +90,46 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         return self[number][1] if number in self else None
 
     def numbers(self) -> list[int]:
-        """Return what has begun and not ended, what takes its first step now included."""
+        """Return the numbers of all entries, one that takes its first step now included."""
         first = () if self._first is None else (self._first[0],)
         return [*first, *self]
 
     def cancel(self, number: int) -> None:
-        """Cancel an entry, because somebody asked for it."""
+        """Cancel an entry because somebody asked for it."""
         self._causes[number] = _Cause.ASKED
-        if number in self:  # else it is in its first step
+        if number in self:  # otherwise it is in its first step
             self._interrupt(number)
 
     def stop(self, number: int) -> None:
-        """Cancel an entry because its manager closes, which nobody asked of it."""
+        """Cancel an entry because its manager closes; an earlier request stays its cause."""
         if self._causes.get(number) is not _Cause.ASKED:
             self._causes[number] = _Cause.STOPPED
         self._interrupt(number)
 
     def give_up(self, number: int) -> None:
-        """Cancel an entry because its process is to end, which nobody asked of it."""
+        """Cancel an entry because its process ends; an earlier cause stays."""
         self._causes.setdefault(number, _Cause.GIVEN_UP)
         self._interrupt(number)
 
     def lose(self) -> None:
-        """Take all that runs as given up; it will be cancelled with its process."""
+        """Mark all running entries as given up: they will be cancelled with their process."""
         for number in self:
             self._causes.setdefault(number, _Cause.GIVEN_UP)
 
     def was_cancelled(self, number: int) -> bool:
-        """Whether an entry that runs was cancelled here, for whatever reason."""
+        """Return whether a running entry was cancelled here, for whatever reason."""
         return number in self._causes
 
     def was_asked(self, number: int) -> bool:
-        """Whether somebody, or who closes its manager, has had an entry that runs cancelled."""
+        """Return whether a running entry was cancelled on request, or by its manager's close."""
         return self._causes.get(number, _Cause.GIVEN_UP) is not _Cause.GIVEN_UP
 
     def was_interrupted(self, number: int) -> bool:
-        """Whether an entry that runs was cancelled, and nobody has asked for it."""
+        """Return whether a running entry was cancelled without a request."""
         return self._causes.get(number, _Cause.ASKED) is not _Cause.ASKED
 
     def was_given_up(self, number: int) -> bool:
-        """Whether it was, because its process is to end."""
+        """Return whether a running entry was cancelled because its process ends."""
         return self._causes.get(number) is _Cause.GIVEN_UP
 
     def end(self, number: int) -> None:
@@ -143,5 +143,5 @@ class Running(dict[int, tuple[asyncio.Task[None], E]], Generic[E]):
         task, entry = self[number]
         if task.cancel():
             # A plain asyncio task that is cancelled before its first step never enters its
-            # coroutine, which could not report.
+            # coroutine, so that cannot report the end.
             task.add_done_callback(lambda _: number in self and self._unbegun(number, entry))

@@ -1,6 +1,6 @@
-"""The host's time on another machine: that one's monotonic clock, and by how much it is behind.
+"""The host's time on another machine: that machine's monotonic clock plus a lead.
 
-A clock that nobody can set: when the time of day of the machine jumps, no task starts early.
+Nobody can set this clock: when the machine's time of day jumps, no task starts early.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable
 
 
 class ShiftedClock:
-    """Gives the host's time in nanoseconds since the epoch, as far as it is known.
+    """An estimate of the host's time, in nanoseconds since the epoch.
 
     Args:
-        lead: What it is ahead of the monotonic clock here.
+        lead: Nanoseconds by which it is ahead of the monotonic clock here.
 
     Attributes:
-        lead: The same.
-        changed: Called when that has changed; by default nobody is told.
+        lead: The current lead.
+        changed: Called when the lead has changed; by default nothing is called.
     """
 
     def __init__(self, lead: int) -> None:
@@ -29,10 +29,10 @@ class ShiftedClock:
         return time.monotonic_ns() + self.lead
 
     def shift(self, lead: int) -> None:
-        """Go on with another lead."""
+        """Set another lead."""
         self.lead = lead
         self.changed()
 
 
 def _nothing() -> None:
-    """Nobody sleeps by this clock."""
+    """Do nothing: no alarm uses this clock."""

@@ -1,6 +1,6 @@
-"""The life of a task: its states, and the one table of what may follow on each.
+"""The life of a task: its states, and the one table of permitted moves between them.
 
-Who counts, keeps or shows tasks goes by these words. What makes a task move is not here.
+Code that counts, keeps or shows tasks uses these names. What makes a task move is not here.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where a task is in its life. The last five are ends: nothing follows on them.
+    """The state of a task. The last five are final.
 
     Attributes:
         PENDING: It waits to start.
         RUNNING: It has started. It is pending again if it failed and is retried, if its worker
-            dies before its first step, or if it dies with `on_worker_loss="rerun"`.
+            dies before its first step, or if its worker dies with `on_worker_loss="rerun"`.
         FINISHED: It returned.
-        FAILED: It raised.
+        FAILED: It raised an exception.
         CANCELLED: It was cancelled, before or after its start.
-        LOST: Its worker died with it, or the manager failed; awaiting it raises `WorkerLost`.
-        KEPT: It is durable and has not ended: its manager was closed, or has failed, and the next
-            one on its store goes on with it. Awaiting it raises `ManagerClosed`.
+        LOST: Its worker died while it ran, or the manager failed; awaiting it raises `WorkerLost`.
+        KEPT: It is durable and has not ended: its manager was closed or has failed, and the next
+            manager with its store will run it. Awaiting it raises `ManagerClosed`.
     """
 
     PENDING = "pending"
@@ -45,11 +45,11 @@ MOVES: dict[State, frozenset[State]] = {
 }
 """From each state, the states that may follow.
 
-PENDING does not go straight to FAILED: a task whose arguments cannot be decoded has been
-announced as started by then. RUNNING goes back to PENDING when an attempt has failed and another
-follows, and when its worker has died: it runs again if `on_worker_loss` says so, or if it was
-announced and had not begun.
+PENDING never goes straight to FAILED: a task whose arguments cannot be decoded has been announced
+by then. RUNNING goes back to PENDING when an attempt has failed and another follows, and when its
+worker has died: the task runs again with `on_worker_loss="rerun"`, or if it was announced and had
+not begun.
 """
 
 ENDED = frozenset(state for state, after in MOVES.items() if not after)
-"""The ends."""
+"""The final states."""

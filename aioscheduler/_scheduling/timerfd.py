@@ -1,6 +1,6 @@
 """Linux's timer on the wall clock, as a file descriptor: `timerfd_create(2)`.
 
-`os` has it from Python 3.13 on; before, ctypes reaches it, which not every build of Python has.
+`os` has it from Python 3.13 on; before, it is called with ctypes, which some builds of Python lack.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ else:
 
     def _create(clock: int) -> int:
         if ctypes.sizeof(ctypes.c_long) != 8:
-            raise OSError("a timer for 64 bit is needed")
+            raise OSError("a 64-bit timer is needed")
         return _check(_library.timerfd_create(clock, os.O_NONBLOCK | os.O_CLOEXEC))
 
     def _set(fd: int, due: int, flags: int) -> None:
@@ -52,14 +52,14 @@ else:
 
 
 class TimerFd:
-    """One timer. Its descriptor is readable once its time has come, or the clock was set.
+    """One timer. Its descriptor is readable when it is due, or when the clock was set.
 
     Args:
-        monotonic: Whether it is on the monotonic clock, which nobody can set.
+        monotonic: Whether it uses the monotonic clock, which nobody can set.
 
     Raises:
-        OSError: The system has none, or no room for another.
-        AttributeError: So has the C library.
+        OSError: The system has no such timers, or no room for another.
+        AttributeError: The C library has no such timers.
     """
 
     def __init__(self, monotonic: bool = False) -> None:
@@ -68,20 +68,20 @@ class TimerFd:
         self.fd = _create(time.CLOCK_MONOTONIC if monotonic else time.CLOCK_REALTIME)
 
     def set(self, due: int | None) -> None:
-        """Set the time, in nanoseconds by its clock; the past is now, None is never.
+        """Set the due time, in nanoseconds by its clock; the past is now, None is never.
 
         Raises:
-            OSError: Somebody has closed the descriptor, or put something else in its place.
+            OSError: Some other code has closed the descriptor, or replaced it.
         """
         when = 0 if due is None else min(max(1, due), LATEST)  # 0 disarms
         try:
             _set(self.fd, when, self._flags)
         except OSError as error:
-            if error.errno != errno.ECANCELED:  # the clock was set meanwhile, and the timer is
+            if error.errno != errno.ECANCELED:  # the clock was set; the timer is armed all the same
                 raise
 
     def is_there(self) -> bool:
-        """Whether the descriptor is still a timer: libraries have closed what was not theirs."""
+        """Return whether the descriptor is still a timer: a faulty library may have closed it."""
         try:
             _look_at(self.fd)
         except OSError:
@@ -89,7 +89,7 @@ class TimerFd:
         return True
 
     def read(self) -> bool:
-        """Take note of the ring; False if there was none, for it was set anew meanwhile."""
+        """Acknowledge the ring; return False if there was none, because it was set again."""
         try:
             os.read(self.fd, 8)
         except BlockingIOError:
@@ -99,11 +99,11 @@ class TimerFd:
         return True
 
     def close(self) -> None:
-        """Give the descriptor back, if it is still the timer's. May be called again."""
+        """Close the descriptor if it is still the timer's. May be called again."""
         if self.fd >= 0 and self.is_there():
             with suppress(OSError):
                 os.close(self.fd)
         self.fd = -1
 
     def __del__(self) -> None:
-        self.close()  # the loop ended without a close
+        self.close()  # in case the loop ended without a close

@@ -1,31 +1,31 @@
-"""The timer queue: numbers with due times, given back in order of time. Pure.
+"""The timer queue: numbers with due times, popped in order of time. Pure.
 
 Rules of this file:
 
 1. Time is an argument, in integer nanoseconds. No clock, no loop, no I/O.
-2. Nothing is given back before its due time; equal due times come in the order of their
-   numbers, which grow in the order of scheduling.
+2. No number is popped before its due time; those with equal due times come in the order of the
+   numbers, which ascend in the order of scheduling.
 3. Push, pop and discard cost the same at ten million entries as at ten thousand.
 
-A heap's pop touches log n cache lines of n entries: measured at 3.5 µs with two million. Here
-entries wait unsorted in buckets, and a bucket is sorted, at the speed of `list.sort`, when its
-time comes. This is the hierarchical timing wheel of Varghese and Lauck (1987) with dicts for
-wheels, so that there is no horizon and an empty span costs nothing:
+A pop from a heap of n entries touches log n cache lines: measured at 3.5 µs with two million. Here
+entries wait unsorted in buckets, and a bucket is sorted, at the speed of `list.sort`, when it is
+due. This is the hierarchical timing wheel of Varghese and Lauck (1987) with dicts for wheels, so
+that there is no latest time and an empty span costs nothing:
 
     push ─┬─► far wheel, 8.6 s a bucket ──(its time has come)──┐
           ├─► near wheel, 67 ms a bucket ◄─────────────────────┘
           │        └──(its time has come)──► ripe: sorted once, read once ─► pop_due
-          └─► late: what is due within time already opened, merged while reading: a list for
-              what comes in order, as all does that is to run at once, and a heap for the rest
+          └─► late: entries due in a span already opened, merged while reading: a list for those
+              that come in order, as all that are due at once do, and a heap for the rest
 
-Two widths, because one would not do: with narrow buckets a million timers spread over three
-days would pay for a list each, and with wide ones sorting a bucket would stall the loop.
+Two widths, because one is not enough: with narrow buckets, a million timers spread over three days
+would need a list each, and with wide ones, sorting a bucket would stall the loop.
 
 An entry is one integer, `due << NUMBER_BITS | number`: half the size of a tuple, and sorted by
-time, then number. Discarded entries stay until they surface or make up half of the queue
-(trio's `Deadlines` does the same); which numbers are alive is the caller's to say. A number that
-comes back, for another time or the same, finds its old entries still here: which due time counts is
-kept beside the wheels, for such numbers alone.
+time, then number. Discarded entries stay until they surface or make up half of the queue, as in
+trio's `Deadlines`; the caller knows which numbers are alive. When a number comes back, for another
+time or the same, its old entries may still be here: the due time that counts is kept beside the
+wheels, for such numbers only.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class TimerQueue:
     """A priority queue of numbers by due time, with O(1) discard.
 
     Args:
-        alive: Says which numbers still count. A number is put in before its push, and taken
-            out when `pop_due` has returned it or before `discard` is called for it.
+        alive: The numbers that still count. A number must be added before its push, and removed
+            when `pop_due` has returned it or before `discard` is called for it.
     """
 
     def __init__(self, alive: Container[int]) -> None:
@@ -58,20 +58,20 @@ class TimerQueue:
         self._ripe = _Run([])
         self._late = _Run([])
         self._odd: list[int] = []  # late ones that came out of order: a heap
-        self._again: dict[int, int] = {}  # the due times that count, of numbers that came back
-        self._taken: list[int] = []  # those of them that the current pop has found
+        self._again: dict[int, int] = {}  # numbers that came back, with the due times that count
+        self._taken: list[int] = []  # numbers of `_again` that the current pop has found
         self._size = 0
         self._dead = 0
 
     def __len__(self) -> int:
-        """How many numbers are held, discarded ones not counted."""
+        """Return how many numbers it holds, discarded ones not counted."""
         return self._size - self._dead
 
     def push(self, due: int, number: int) -> None:
         """Add a number.
 
         Args:
-            due: Nanoseconds; 0 or more.
+            due: Its due time in nanoseconds, 0 or more.
             number: 0 to 2**48 - 1, not in the queue.
         """
         self._push(due << NUMBER_BITS | number)
@@ -88,7 +88,7 @@ class TimerQueue:
     def push_many(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
         """Add ascending numbers, with a due time each or one for all."""
         if not isinstance(dues, int):
-            # All of them, or, if one is no time, none.
+            # A list first: if one is no time, none is pushed.
             pairs = zip(dues, numbers, strict=True)
             for entry in [due << NUMBER_BITS | number for due, number in pairs]:
                 self._push(entry)
@@ -96,7 +96,7 @@ class TimerQueue:
         base = dues << NUMBER_BITS
         entries = [base | number for number in numbers]
         self._size += len(entries)
-        # Of one time, they all belong into the same bucket.
+        # All have one due time, and so belong in one bucket.
         if base >> _FAR_SHIFT > self._far.opened:
             self._far.add(*entries)
         elif base >> _NEAR_SHIFT > self._near.opened:
@@ -106,10 +106,10 @@ class TimerQueue:
                 heapq.heappush(self._odd, entry)
 
     def push_again(self, dues: int | Sequence[int], numbers: Sequence[int]) -> None:
-        """Add ascending numbers that were here before, whatever is still here of them.
+        """Add ascending numbers that were here before, whose old entries may still be here.
 
-        Each has been taken out or discarded, and comes back for a due time of its own, or one for
-        all. A number that is discarded again, or taken out, is as any other.
+        Each was popped or discarded, and comes back with a due time of its own, or one for all.
+        Once popped or discarded again, it is a number like any other.
         """
         if isinstance(dues, int):
             dues = [dues] * len(numbers)
@@ -119,19 +119,19 @@ class TimerQueue:
         self._again.update((number, due) for due, number in pairs)
 
     def pop_due(self, now: int, limit: int) -> tuple[list[int], list[int]]:
-        """Take out up to `limit` living numbers that are due at `now`, in order.
+        """Remove up to `limit` living numbers that are due at `now`, in order.
 
         Returns:
             The numbers, and their due times.
         """
-        bound = (now + 1) << NUMBER_BITS  # what is below it is due
+        bound = (now + 1) << NUMBER_BITS  # entries below it are due
         found: list[int] = []  # entries
         while len(found) < limit:
             entries = self._take(bound, limit - len(found))
             if not entries and not self._open(bound):
                 break
             found += self._surface(entries)
-        for number in self._taken:  # from here on not alive, and so none of its old entries
+        for number in self._taken:  # no longer alive, and so none of its old entries counts
             del self._again[number]
         self._taken.clear()
         numbers = [entry & _NUMBER for entry in found]
@@ -140,10 +140,10 @@ class TimerQueue:
         return numbers, [entry >> NUMBER_BITS for entry in found]
 
     def next_look(self) -> int | None:
-        """The time at which `pop_due` is worth calling again, or None for an empty queue.
+        """Return the time at which to call `pop_due` again; None for an empty queue.
 
-        It is the due time of the first living entry if its bucket is open, else the start of
-        the first bucket: early by a bucket's width at the most, never late.
+        It is the due time of the first living entry if its bucket is open, else the start of the
+        first bucket: early by a bucket's width at most, never late.
         """
         if not len(self):
             return None
@@ -155,9 +155,9 @@ class TimerQueue:
         return wheel.start() >> NUMBER_BITS
 
     def discard(self) -> None:
-        """Note that one number of the queue is no longer alive. O(1), amortised.
+        """Note that one number of the queue is no longer alive. Amortised O(1).
 
-        When half of the entries are dead they are swept out together
+        When half of the entries are dead, they are swept out together
         (`test_cancelled_entries_do_not_pile_up`).
         """
         self._dead += 1
@@ -181,9 +181,9 @@ class TimerQueue:
         return self._ripe.first(), self._late.first(), self._odd[0] if self._odd else _NEVER
 
     def _take(self, bound: int, limit: int) -> list[int]:
-        """Take out opened entries below `bound`, from one source: up to the next of another.
+        """Remove opened entries below `bound` from one source, up to the next of another.
 
-        Runs are cut out whole where they can be (`benchmarks/bench_queue.py`).
+        Runs are cut out whole where possible (`benchmarks/bench_queue.py`).
         """
         ripe, late, odd = self._heads()
         first = min(ripe, late, odd)
@@ -191,13 +191,13 @@ class TimerQueue:
             return []
         if first == odd:
             return [heapq.heappop(self._odd)]
-        # Of a number that came back for its old time, there may be one in each source.
+        # A number that came back for its old time may have an equal entry in each source.
         if first == ripe:
             return self._ripe.take(max(first + 1, min(bound, late, odd)), limit)
         return self._late.take(min(bound, ripe, odd), limit)
 
     def _surface(self, entries: list[int]) -> list[int]:
-        """Count entries that were taken out, and return those that are alive."""
+        """Count removed entries, and return those that are alive."""
         if not self._dead and not self._again:
             self._size -= len(entries)
             return entries
@@ -217,15 +217,15 @@ class TimerQueue:
         ]
 
     def _counts(self, entry: int) -> bool:
-        """Whether an entry is alive: it may be an old one of a number that came back."""
+        """Return whether an entry is alive, and not an old one of a number that came back."""
         number = entry & _NUMBER
         due = entry >> NUMBER_BITS
         return number in self._alive and self._again.get(number, due) == due
 
     def _take_again(self, entry: int) -> bool:
-        """As `_counts`, for an entry of a number in `_again` that leaves its place.
+        """Return `_counts` for an entry that leaves, of a number in `_again`.
 
-        Of equal ones only the first counts.
+        Of equal entries only the first counts.
         """
         number = entry & _NUMBER
         counts = self._counts(entry)
@@ -233,7 +233,7 @@ class TimerQueue:
             self._again[number] = _NO_TIME
             self._taken.append(number)
         elif self._again[number] == entry >> NUMBER_BITS:
-            del self._again[number]  # it was discarded: what counts of it leaves now
+            del self._again[number]  # discarded: the entry that counted leaves now
         return counts
 
     def _open(self, bound: int) -> bool:
@@ -244,7 +244,7 @@ class TimerQueue:
             self._ripe = _Run(sorted(self._near.take()))
             return True
         if self._far.order and self._far.start() < bound:
-            # Near buckets opened so far lie before this span, so each entry finds its own.
+            # Near buckets opened so far lie before this span, so every entry finds an unopened one.
             for entry in self._far.take():
                 self._near.add(entry)
             return True
@@ -265,7 +265,7 @@ class _Run:
         return self._entries[self._read :]
 
     def extend(self, entries: list[int]) -> bool:
-        """Append ascending entries; False if they are not greater than what is here."""
+        """Append ascending entries; return False if they do not follow the last one."""
         own = self._entries
         if own and entries[0] <= own[-1]:
             return False
@@ -273,7 +273,7 @@ class _Run:
         return True
 
     def take(self, bound: int, limit: int) -> list[int]:
-        """Take up to `limit` entries below `bound`."""
+        """Remove and return up to `limit` entries below `bound`."""
         own, read = self._entries, self._read
         end = self._read = bisect_left(own, bound, read, min(len(own), read + limit))
         taken = own[read:end]
@@ -293,7 +293,7 @@ class _Wheel:
         self.opened = -1  # the last key taken
 
     def add(self, entry: int, *more: int) -> None:
-        """Add an entry, and more of the same bucket."""
+        """Add entries of one bucket."""
         key = entry >> self._shift
         bucket = self._buckets.get(key)
         if bucket is None:

@@ -1,6 +1,6 @@
-"""Failures that nobody awaits: they go to the loop's exception handler, never into silence.
+"""Failures that nobody awaits: reported to the loop's exception handler, never silenced.
 
-Whose they are is not known here; who holds the failure says it in words.
+Their tasks are unknown here; callers name them in words.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .loopthread import tell
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 TASK = "scheduled_task"
-"""Where a handler finds whose failure it is: "task" is one of asyncio's own by convention."""
+"""The key of the failed task in a handler's context, where asyncio uses "task" for its own."""
 
 
 class Unseen:
-    """Reports a failure when its handle is dropped before anybody asked for the outcome.
+    """Reports a failure whose handle is dropped before anybody asked for the outcome.
 
-    It is told by garbage collection, in whatever thread: the report is the loop's to make.
+    Garbage collection may run it in any thread, so the loop must make the report.
 
     Args:
-        *args: Of `report`.
+        *args: The arguments of `report`.
 
     Attributes:
-        seen: Whether somebody has asked.
+        seen: Whether somebody has asked for the outcome.
     """
 
     __slots__ = ("_args", "seen")
@@ -48,12 +48,12 @@ def report(
     decode: Callable[[Any], object] | None,
     task: dict[str, Any] | None = None,
 ) -> None:
-    """Hand a failure that nobody awaits to the loop's exception handler."""
+    """Report a failure that nobody awaits to the loop's exception handler."""
     tell_unheard(loop, f"{who}: its failure was never awaited", value, decode, task)
 
 
 def describe(name: str, id_: str | None, ref: object) -> dict[str, Any]:
-    """Return what a handler is told of a task."""
+    """Return the description of a task that exception handlers find under `TASK`."""
     return {"name": name, "id": id_, "ref": ref}
 
 
@@ -64,14 +64,14 @@ def tell_unheard(
     decode: Callable[[Any], object] | None,
     task: dict[str, Any] | None = None,
 ) -> None:
-    """Hand a failure to the loop's exception handler, which may raise without harm here.
+    """Report a failure to the loop's exception handler, which may raise without harm here.
 
     Args:
-        loop: Whose handler is called; in its thread.
+        loop: The loop whose handler is called, in its thread.
         message: What has happened.
-        value: The failure, or what `decode` makes it from.
-        decode: May raise, which is then the failure.
-        task: Whose it is, as `describe` says it; None: not that of one task.
+        value: The failure, or the input of `decode`.
+        decode: Makes the failure from `value`; if it raises, that is the failure.
+        task: The task that failed, as `describe` returns it; None: more than one.
     """
     if loop is None:
         return
@@ -88,8 +88,8 @@ def tell_unheard(
         else:
             loop.call_exception_handler(context)
     except BaseException as raised:
-        # A loop lets SystemExit and the like out of its handler: it is to end by them, but not
-        # from the midst of what we do here.
+        # A loop lets SystemExit and the like out of its handler: they must end the loop, but not
+        # in the middle of our caller.
         if loop.is_running():
             loop.call_soon_threadsafe(throw, raised)
         else:
@@ -97,5 +97,5 @@ def tell_unheard(
 
 
 def throw(error: BaseException) -> NoReturn:
-    """Raise what a loop is to end by, as a callback of that loop."""
+    """Raise, as a callback of a loop, the error that must end that loop."""
     raise error

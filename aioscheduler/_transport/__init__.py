@@ -1,7 +1,7 @@
-"""Bytes between two processes, and what of them is still out.
+"""Bytes between two processes, and a record of what was sent and not answered.
 
-Frames, the pipe that carries them, and, pure, what was sent and not answered. What a payload means
-must not be known here: to the ledger it is bytes.
+Frames, the pipe that carries them, and, pure, the ledger and the outbox of a worker. The meaning of
+a payload must not be known here: to the ledger it is bytes.
 
 Doors: `definitionlog`, `entry`, `ledger`, `logrecords`, `outbox`, `pipe`, `wire`.
 """

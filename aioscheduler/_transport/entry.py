@@ -1,4 +1,4 @@
-"""What is sent of a task, and what of it changes when it is to start once more. Pure."""
+"""The data of a task that travels, and its changes for another start. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .wire import Payload, Record, make_record, read_record
 
 
 class Entry(NamedTuple):
-    """What was sent of a task, beside its number; see `wire.Kind.SCHEDULE`."""
+    """The fields of a sent task, except its number; see `wire.Kind.SCHEDULE`."""
 
     scheduler: int
     due: int
@@ -18,10 +18,10 @@ class Entry(NamedTuple):
     payload: Payload
 
     def rerun(self, confirmed: int) -> Entry:
-        """Return it for another start, because its worker has died with it.
+        """Return the entry for another start after its worker died while it ran.
 
         Args:
-            confirmed: As of `More`, from now on; 0: as before.
+            confirmed: As in `More`, from now on; 0: as before.
         """
         more = read_record(self.record)
         confirmed = confirmed or more.confirmed
@@ -29,9 +29,9 @@ class Entry(NamedTuple):
         return self._replace(record=make_record(more))
 
     def retry(self, due: int, timed: bool) -> Entry:
-        """Return it for another start, because it has failed.
+        """Return the entry for another start after a failure.
 
-        In a queue no other has a due time, and none is given to users: it rests at the head.
+        In a queue only such an entry has a due time, which users never see: it rests at the head.
         """
         more = read_record(self.record).after_failure()
         if timed and more.given is None:
@@ -40,38 +40,37 @@ class Entry(NamedTuple):
 
     @property
     def given(self) -> int:
-        """The due time that it was given, which retries do not move."""
+        """The due time that the user gave it, which retries do not change."""
         given = read_record(self.record).given
         return self.due if given is None else given
 
     def move(self, due: int) -> Entry:
-        """Return it with another due time, which it has been given."""
+        """Return the entry with another due time given by the user."""
         more = read_record(self.record)
         return self._replace(due=due, record=make_record(more._replace(given=None)))
 
 
 ALIAS_BITS = 36
-"""Of the number of a task that a process gives, which counts up; above them is which process."""
+"""The bits of an alias that count up; those above them identify the process that gave it."""
 
 
 class InsideRequest(NamedTuple):
-    """What a task sends of another that it schedules; its manager enters it as an `Entry`.
+    """A request of a task to schedule another one; its manager enters it as an `Entry`.
 
     Attributes:
-        place: As the placement numbers them.
-        due: Nanoseconds since the epoch, 0 in a queue.
-        function: As the catalog of the worker gives it.
-        payload: Of the arguments.
-        lines: Of the definitions, that the payload names.
-        options: As the catalog gives them, if there are any.
-        captured: The payload of what was captured for it, which says itself what it names.
+        place: The number of its place, as in the placement.
+        due: Its due time in nanoseconds since the epoch, 0 in a queue.
+        function: The function, as encoded by the worker's catalog.
+        payload: The arguments.
+        lines: The numbers of the definitions that the payload names.
+        options: The options, as encoded by the catalog; None if there are none.
+        captured: The captured values, with the numbers of the definitions that they name.
         alias: The number that the worker gives it.
-        id: That it is to have, if it is to have one.
-        replace: Whether it takes that from another.
-        durable: Of a task that a store is to have: name and qualname of its function, whether it is
-            not to begin a second time, and the task's own name. The host knows function and options
-            by that.
-        key: That of `schedule`, of such a task.
+        id: The `id` it was scheduled with.
+        replace: Whether it takes that id from another task.
+        durable: For a task that goes to a store: name and qualname of its function, whether it must
+            not begin twice, and the task's own name. The host finds function and options by it.
+        key: The `key` of such a task.
     """
 
     place: int

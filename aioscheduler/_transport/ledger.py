@@ -1,16 +1,16 @@
-"""What is out at one worker: which tasks have not ended, and the frames that carried them. Pure.
+"""The tasks at one worker that have not ended, and the frames that carried them. Pure.
 
-The host keeps the frames it sent until their tasks end; that is what a replacement worker is
-given. Rules of this file:
+The host keeps the frames it sent until their tasks end, and sends them to a replacement worker.
+Rules of this file:
 
-1. A task is pending, running or gone, and moves as `states.MOVES` says; other moves are refused.
+1. A task is pending, running or gone, and moves as in `states.MOVES`; other moves are refused.
 2. Numbers count up, so the ledger is a dict of pages of `PAGE` numbers each. No frame crosses the
-   border of a page, and a page goes when its last task ends.
-3. The last frame of a page that names a number holds: a task that is to start once more, at
-   another time say, has a second frame. What is written anew is in order of number.
-4. When four fifths of what is kept are dead, the pages that are mostly dead have their frames
-   rewritten, so that one timer for next year does not keep 255 forgotten ones. Large payloads are
-   few, so their bytes are counted: two fifths of them may be dead.
+   border of a page, and a page is dropped when its last task ends.
+3. The last frame of a page that names a number is valid: a task that starts again, or at another
+   time, has a second frame. Rewritten frames are in order of number.
+4. When four fifths of the kept entries are dead, the frames of mostly dead pages are rewritten, so
+   that one timer for next year does not keep 255 forgotten ones. Large payloads are few, so their
+   bytes are counted: two fifths of them may be dead.
 5. A page holds the leases of the definitions that its tasks use, until they end.
 """
 
@@ -29,14 +29,14 @@ from .entry import Entry
 PAGE = 256
 _PAGE_SLACK = 64  # dead entries of a page that are not worth a sweep of it
 _SLACK = 16_384  # dead tasks that are not worth a sweep
-LARGE = 512  # bytes of a payload from which on it is counted in bytes
+LARGE = 512  # bytes from which on a payload is counted in bytes
 _LARGE_SLACK = 8 << 20  # dead bytes of large payloads that are not worth a sweep
 
 _GONE = 0  # in a page's states: the task has ended, or was never sent
 _CODES = {state: 0 if state in ENDED else code for code, state in enumerate(MOVES, start=1)}
 _STATES = {code: state for state, code in _CODES.items() if code}
 _PENDING, _RUNNING = _CODES[State.PENDING], _CODES[State.RUNNING]
-_BEFORE = {  # the table of moves, from its other side
+_BEFORE = {  # the table of moves, inverted
     after: tuple(_CODES[before] for before in MOVES if after in MOVES[before]) for after in MOVES
 }
 
@@ -51,8 +51,8 @@ class _Page:
         self.schedulers = blank[:]
         self.count = 0
         self.kept = 0  # entries in the frames, dead or alive
-        self.sizes: dict[int, int] = {}  # bytes of large payloads, of those that have not ended
-        self.dead = 0  # bytes of large payloads in the frames that do not count any more
+        self.sizes: dict[int, int] = {}  # bytes of the large payloads of tasks that have not ended
+        self.dead = 0  # bytes of dead large payloads in the frames
         self.frames: list[bytes] = []
         self.uses: dict[int, int] = {}  # leases of definitions, with a bit for each task
 
@@ -61,21 +61,21 @@ class Ledger:
     """The tasks of one worker slot that have not ended.
 
     Args:
-        schedulers: How many schedulers the worker has.
+        schedulers: The number of the worker's schedulers.
 
     Attributes:
-        blobs: The payloads that were left out of the frames.
-        running: How many tasks were announced as started, and have not ended.
+        blobs: The payloads that were left out of the frames, by number.
+        running: The number of tasks that were announced and have not ended.
     """
 
     def __init__(self, schedulers: int = 256) -> None:
         self._pages: dict[int, _Page] = {}
         self._blank = array("B" if schedulers <= 256 else "L", [0] * PAGE)  # a byte a task
-        self._newest = -1  # the page that still grows
+        self._newest = -1  # the key of the page that still grows
         self._count = 0
         self._kept = 0
         self._large = 0  # bytes of large payloads in the frames
-        self._large_dead = 0  # those of them that do not count any more
+        self._large_dead = 0  # bytes of the dead ones among them
         self.blobs: dict[int, bytes] = {}
         self.running: int = 0
 
@@ -83,14 +83,14 @@ class Ledger:
         return self._count
 
     def __iter__(self) -> Iterator[int]:
-        """The numbers that have not ended, in order."""
+        """Yield the numbers of tasks that have not ended, in order."""
         for key, page in self._pages.items():
             for index, state in enumerate(page.states):
                 if state != _GONE:
                     yield key * PAGE + index
 
     def pages(self) -> list[range]:
-        """Return the numbers of each page there is: all tasks are among them."""
+        """Return the range of numbers of each page; all tasks are among them."""
         return [range(key * PAGE, (key + 1) * PAGE) for key in self._pages]
 
     def state(self, number: int) -> State | None:
@@ -118,11 +118,11 @@ class Ledger:
         """Enter the tasks `first` to `first + count - 1`, all of one page, and their frame.
 
         Args:
-            first: The number of the first.
-            count: How many.
-            schedulers: Of each, or of all of them.
-            frame: What carries them.
-            uses: The leases to be held until they end, with a bit for each task, from the first.
+            first: The number of the first task.
+            count: The number of tasks.
+            schedulers: The scheduler of each, or of all of them.
+            frame: The encoded frame that carries them.
+            uses: The leases to hold until they end, with a bit for each task, from the first.
             sizes: The bytes of payloads of `LARGE` or more, by position.
         """
         key, index = divmod(first, PAGE)
@@ -156,17 +156,17 @@ class Ledger:
             again = sum(page.sizes.get(number % PAGE, 0) for number in numbers)
             self._large += again
             self._bury(page, again)
-        if page.kept > 4 * page.count + _PAGE_SLACK:  # one that is amended again and again
+        if page.kept > 4 * page.count + _PAGE_SLACK:  # a page that is amended again and again
             self._rewrite(page)
         self._sweep_if_worth()
 
     def _bury(self, page: _Page, size: int) -> None:
-        """Count bytes of large payloads that do not count any more."""
+        """Count bytes of large payloads as dead."""
         page.dead += size
         self._large_dead += size
 
     def read(self, numbers: Collection[int]) -> dict[int, Entry]:
-        """Return what was sent of tasks that have not ended, in order; each page is read once."""
+        """Return the entries of tasks that have not ended, in order; each page is read once."""
         wanted = set(numbers)
         found: dict[int, Entry] = {}
         for key in sorted({number // PAGE for number in wanted}):
@@ -176,26 +176,26 @@ class Ledger:
         return found
 
     def find(self, number: int) -> Entry | None:
-        """Return what was sent of a task, None if it has ended."""
+        """Return the entry of a task, None if it has ended."""
         return self.read((number,)).get(number)
 
     def replay(self) -> Iterator[bytes]:
-        """Yield encoded SCHEDULE frames of what has not ended, in order of number.
+        """Yield encoded SCHEDULE frames of all tasks that have not ended, in order of number.
 
-        Tasks may be recorded before all have been taken, on pages that are new; theirs are not
-        among them.
+        Tasks may be recorded on new pages before the iterator is exhausted; their frames are not
+        included.
         """
         return chain.from_iterable(map(self._frames_of, list(self._pages.values())))
 
     def _frames_of(self, page: _Page) -> Iterable[bytes]:
         if page.count == page.kept:
-            return tuple(page.frames)  # what is amended meanwhile is told in another way
+            return tuple(page.frames)  # later amendments are sent on their own
         return [frame for _, frame in make_frames(self._living(page))]
 
     def _living(
         self, page: _Page, wanted: Callable[[int], bool] = lambda number: True
     ) -> dict[int, Entry]:
-        """Return what holds of the tasks of a page that have not ended, in order of number."""
+        """Return the valid entries of the tasks of a page that have not ended, by number."""
         decoder = wire.Decoder()
         states = page.states
         found: dict[int, Entry] = {}
@@ -212,10 +212,10 @@ class Ledger:
     # ---- moves
 
     def move(self, numbers: Sequence[int], after: State) -> int:
-        """Change the state of tasks: in a row at once, which costs a tenth, or singly.
+        """Change the state of tasks: a row at once, at a tenth of the cost, or singly.
 
         Returns:
-            How many: all, or those before the first of which `states.MOVES` says that it cannot be.
+            How many were moved: all, or those before the first that `states.MOVES` does not allow.
         """
         pages, befores, code = self._pages, _BEFORE[after], _CODES[after]
         position, total, started = 0, len(numbers), 0
@@ -233,7 +233,7 @@ class Ledger:
             if position + 1 < total and numbers[position + 1] == first + 1:
                 count = end_of_row(numbers, position) - position
                 if states.count(before, index, index + count) != count:
-                    count = 1  # they are not all alike
+                    count = 1  # their states differ
             if count == 1:
                 states[index] = code
             else:
@@ -270,7 +270,7 @@ class Ledger:
             del self._pages[key]
 
     def running_numbers(self) -> Iterator[int]:
-        """Yield the numbers that are running, in order."""
+        """Yield the numbers of running tasks, in order."""
         for key, page in self._pages.items():
             if _RUNNING in page.states:
                 for index, state in enumerate(page.states):
@@ -278,7 +278,7 @@ class Ledger:
                         yield key * PAGE + index
 
     def pending_rows(self) -> Iterator[range]:
-        """Yield the numbers that are pending, in rows within a page."""
+        """Yield the numbers of pending tasks, in rows within a page."""
         pending = bytes((_PENDING,))
         for key, page in self._pages.items():
             states = bytes(page.states)
@@ -293,12 +293,12 @@ class Ledger:
 
     def _sweep_if_worth(self) -> None:
         if self._kept > 5 * self._count + _SLACK:
-            # What stays is less than three quarters dead, so the next sweep is a while off.
+            # What remains is less than three quarters dead, so the next sweep is a while off.
             for page in self._pages.values():
                 if page.count * 4 <= page.kept:
                     self._rewrite(page)
         if self._large_dead > 0.4 * self._large + _LARGE_SLACK:
-            # Three twentieths of the bytes go, or more; of what stays a quarter is dead at most.
+            # At least three twentieths of the bytes go; at most a quarter of the rest is dead.
             for page in self._pages.values():
                 if page.dead * 3 >= sum(page.sizes.values()) and page.dead:
                     self._rewrite(page)
@@ -310,16 +310,16 @@ class Ledger:
         self._unbury(page)
 
     def _unbury(self, page: _Page) -> None:
-        """Count no more what a page has kept of the dead."""
+        """Stop counting the dead payloads of a page: their frames are gone."""
         self._large -= page.dead
         self._large_dead -= page.dead
         page.dead = 0
 
 
 def make_frames(entries: Mapping[int, Entry]) -> Iterator[tuple[list[int], bytes]]:
-    """Yield SCHEDULE frames of tasks of one page: their numbers, and the frame, encoded.
+    """Yield SCHEDULE frames of tasks of one page: their numbers, and the encoded frame.
 
-    They are merged as far as one frame may have.
+    A frame has as many of them as its size permits.
     """
     numbers: list[int] = []
     size = 0
@@ -347,17 +347,17 @@ def _frame(numbers: list[int], entries: Mapping[int, Entry]) -> bytes:
 
 
 def _column(items: list[Any]) -> Any:
-    """Return one value for all, if they are alike; see `wire.column`."""
+    """Return one value for all if all are equal; see `wire.column`."""
     if items.count(items[0]) < len(items):
         return items
     return items[:1] if isinstance(items[0], list) else items[0]
 
 
 def end_of_row(numbers: Sequence[int], start: int) -> int:
-    """Return the end of the numbers in a row, within a page, that begin at an index."""
+    """Return the end index of the row of consecutive numbers, within a page, that begins at one."""
     first = numbers[start]
     most = min(len(numbers), start + PAGE - first % PAGE)
-    if numbers[most - 1] - first == most - 1 - start:  # for numbers that grow, as most do
+    if numbers[most - 1] - first == most - 1 - start:  # the common case: ascending numbers
         row = range(first, first + most - start)
         if numbers[start:most] == (row if isinstance(numbers, range) else list(row)):
             return most

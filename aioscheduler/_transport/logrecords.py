@@ -1,9 +1,9 @@
-"""A record of `logging` to bytes in the worker, and bytes to a record in the host.
+"""Log records to bytes in the worker, and bytes to log records in the host.
 
     logging.LogRecord ─► pack: texts, cut ─► bytes ─► unpack: checked ─► make ─► LogRecord
 
-What is formatted is formatted in the worker: the host gets the text of the message and of the
-traceback, and of the attributes that `extra=` has added those that are plain.
+All formatting is done in the worker: the host receives the text of the message and of the
+traceback, and those attributes added by `extra=` that are plain values.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..errors import RemoteTraceback
 from . import wire
 
 LONGEST = 8 * 1024
-"""Characters of a text that travel: its beginning and its end, half of this each."""
+"""Characters of a text that travel: half of them from its beginning, half from its end."""
 
 LONGEST_NAME = 1024  # characters of a name, and of a text among the extras
 MOST_EXTRAS = 32
-"""With these no record is longer than half a frame may be, whatever is in it."""
+"""With these limits no record is longer than half the longest frame, whatever it contains."""
 
 _CUT = " […] "
 _PLAIN = (type(None), bool, int, float, str)
-_LARGEST = 1 << 63  # integers that msgpack has are below
+_LARGEST = 1 << 63  # integers in msgpack are smaller
 
 _TEXT, _OPTIONAL = frozenset((str,)), frozenset((str, type(None)))
 _NUMBER = frozenset((int,))
@@ -47,15 +47,15 @@ _FIELDS = {
     "exc_text": _OPTIONAL,
     "stack_info": _OPTIONAL,
 }
-"""What travels of a record, in this order, each with its types; then its extras, key by key."""
+"""The attributes that travel, in this order, each with its types; then the extras, key by key."""
 
 
 class Packed(NamedTuple):
-    """What has come of a record.
+    """The contents of a received record.
 
     Attributes:
-        fields: Its attributes, those of `_FIELDS`.
-        extras: What `extra=` and the like have added to them.
+        fields: The attributes of `_FIELDS`.
+        extras: The attributes added by `extra=`, filters and factories.
     """
 
     fields: dict[str, Any]
@@ -67,14 +67,14 @@ _STANDARD = frozenset((*_FIELDS, *_DERIVED, "message", "asctime"))
 
 
 def pack_record(record: logging.LogRecord, process: int, name: str) -> bytes:
-    """Return the bytes of a record, which is not changed.
+    """Return the bytes of a record, which is left unchanged.
 
-    What of it cannot be formatted is replaced by a text that says so.
+    A message or traceback that cannot be formatted is replaced with a text that says so.
 
     Args:
-        record: Of any logger; its message is formatted here.
-        process: The process's id, for records that are to have none.
-        name: The process's name, likewise.
+        record: A record of any logger; its message is formatted here.
+        process: The process's id, for records that have none.
+        name: The process's name, for records that have none.
     """
     fields = [
         _name(record.name),
@@ -97,10 +97,10 @@ def pack_record(record: logging.LogRecord, process: int, name: str) -> bytes:
 
 
 def unpack_record(packed: bytes) -> Packed:
-    """Return what `make_record` makes a record of.
+    """Return the contents of a record, for `make_record`.
 
     Raises:
-        wire.WireError: These bytes are none that `pack_record` has made.
+        wire.WireError: The bytes were not made by `pack_record`.
     """
     try:
         values = wire.unpack(packed)
@@ -121,15 +121,15 @@ def unpack_record(packed: bytes) -> Packed:
 
 
 def make_record(packed: Packed) -> logging.LogRecord:
-    """Return a record, whose time, process, thread and task are those of where it was first made.
+    """Return a record with the time, process, thread and task of the original.
 
-    By the factory of this process, which may add what its formatters expect, and may raise.
-    Handlers that look at `exc_info`, and not at the text, find an exception there that has it.
+    It is made by the record factory of this process, which may add attributes that its formatters
+    expect, and may raise. Handlers that read `exc_info` find an exception with the traceback text.
     """
     fields, extras = packed
     factory = logging.getLogRecordFactory()
     names = "name", "levelno", "pathname", "lineno", "msg"
-    # It also derives the names of file and module.
+    # The factory also derives the names of file and module.
     record = factory(*(fields[name] for name in names), (), None)
     start = record.created - record.relativeCreated / 1000
     if fields["taskName"] is None and not hasattr(record, "taskName"):  # before Python 3.12
@@ -154,7 +154,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _traceback(record: logging.LogRecord) -> str | None:
-    """Return the traceback as text, as `logging.Formatter` does it."""
+    """Return the traceback as text, as `logging.Formatter` does."""
     if not record.exc_info:
         return None if not record.exc_text else _text(record.exc_text)
     try:
@@ -168,7 +168,7 @@ def _name_of(error: BaseException) -> str:
 
 
 def _extras(record: logging.LogRecord) -> list[Any]:
-    """Return what `extra=`, filters and factories have added, as far as it is plain."""
+    """Return the plain attributes that `extra=`, filters and factories have added."""
     found: list[Any] = []
     for key, value in list(vars(record).items()):
         if type(key) is not str or key in _STANDARD or not isinstance(value, _PLAIN):
@@ -183,7 +183,7 @@ def _extras(record: logging.LogRecord) -> list[Any]:
 
 
 def _plain(value: Any) -> bool | int | float | str | None:
-    """Return what a value is by itself, whatever a class says that is made of `str` or the like."""
+    """Return the value as a built-in type, bypassing the methods of its class."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -196,7 +196,7 @@ def _number(value: Any) -> int:
 
 
 def _seconds(value: Any) -> float:
-    """Return a time since the epoch; the present if it is none that a clock can show."""
+    """Return the seconds since the epoch; the present time if the value is not finite."""
     seconds = float(value)
     return seconds if math.isfinite(seconds) else time.time()
 
@@ -218,5 +218,5 @@ def _text(value: Any, longest: int = LONGEST) -> str:
 
 
 def _exact(value: Any) -> str:
-    """Return a text that no subclass of `str` has a say in: `str()` may return one of such."""
+    """Return an exact `str`: `str()` itself may return an instance of a subclass."""
     return str.__str__(str(value))

@@ -1,9 +1,9 @@
-"""What the host has for one worker: numbers given, frames made, frames kept. Pure.
+"""The host's outgoing frames for one worker: numbers assigned, frames made and kept. Pure.
 
     add, add_many ─► columns ─(a page, enough bytes, or `take`)─► frame ─► ledger
                                                       amend ─►──────┴──► take
 
-Definitions that a frame needs come out before it, and a request after the task it is for.
+The definitions that a frame needs come before it, and a request comes after its task.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ class Outbox:
 
     Args:
         log: The definitions.
-        schedulers: How many schedulers the worker has.
+        schedulers: The number of the worker's schedulers.
     """
 
     def __init__(self, log: DefinitionLog, schedulers: int = 256) -> None:
         self.ledger: Ledger = Ledger(schedulers)
-        self.full: bool = False  # enough is here to be sent before the turn of the loop ends
-        self.size: int = 0  # bytes in frames and blobs that were not taken
+        self.full: bool = False  # there is enough to send before the loop's turn ends
+        self.size: int = 0  # bytes of frames and blobs that were not taken
         self.next: int = 0  # the number of the next task
         self.definitions: Reader = Reader(log)
         self._first = 0  # the first number in the columns
         self._bytes = 0  # of payloads in the columns
-        self._records: dict[int, Record] = {}  # by number, of those that have one
+        self._records: dict[int, Record] = {}  # by number, of tasks that have one
         self._columns: tuple[list[int], list[int], list[int], list[Payload]] = ([], [], [], [])
         self._frames: list[bytes] = []
         self._blobs: list[tuple[int, bytes]] = []
         self._requests: dict[tuple[Kind, int], list[int]] = {}  # by kind and scheduler
-        self._confirmed: list[int] = []  # announcements of the present worker's
+        self._confirmed: list[int] = []  # proposals of the current process, by index
 
     @property
     def loose(self) -> range:
-        """The numbers that are in no frame yet."""
+        """The numbers of tasks that are in no frame yet."""
         return range(self._first, self.next)
 
     def add(
         self, scheduler: int, due: int, function: int, payload: Payload, record: Record = None
     ) -> int:
-        """Take one task and return its number; see `wire.make_record`."""
+        """Add a task and return its number; for `record` see `wire.make_record`."""
         number = self.next
         self.next = number + 1
         schedulers, dues, functions, payloads = self._columns
@@ -78,14 +78,14 @@ class Outbox:
         payloads: list[Payload],
         record: Record = None,
     ) -> int:
-        """Take tasks of one function and scheduler and return the first of their numbers.
+        """Add tasks of one function and scheduler; return the first of their numbers.
 
         Args:
-            scheduler: Where they go.
+            scheduler: The scheduler they go to.
             dues: One due time each, or one for all.
-            function: Its number, or what it pickles to.
-            payloads: At most a page of them.
-            record: Of each of them.
+            function: Its number, or its pickle.
+            payloads: Their payloads, at most a page of them.
+            record: The record of each of them.
         """
         assert len(payloads) <= PAGE
         self.pack()
@@ -109,9 +109,9 @@ class Outbox:
         return first
 
     def find(self, number: int) -> Entry | None:
-        """Return what is to be sent of a task that is in no frame yet, else None.
+        """Return the entry of a task that is in no frame yet, else None.
 
-        Any thread may ask, and then what it reads may just be going into a frame.
+        It may be called from any thread, while the columns are made into a frame.
         """
         index = number - self._first
         if index < 0:
@@ -125,36 +125,36 @@ class Outbox:
 
     @property
     def answers(self) -> bool:
-        """Whether there is something to be sent that a worker waits for."""
+        """Whether there is something to send that a worker waits for."""
         return bool(self._frames or self._confirmed)
 
     def scheduler(self, number: int) -> int | None:
-        """Return the scheduler of a task, None if it has ended or was never given."""
+        """Return the scheduler of a task, None if it has ended or was never added."""
         if number >= self._first:
             return self._columns[0][number - self._first] if number < self.next else None
         return self.ledger.scheduler(number)
 
     def change_due(self, number: int, due: int) -> None:
-        """Give another due time to a task that is in no frame yet."""
+        """Change the due time of a task that is in no frame yet."""
         self._columns[1][number - self._first] = due
 
     def request(self, kind: Kind, scheduler: int, number: int) -> None:
-        """Ask for what a task that was added may yet be spared: CANCEL or WITHDRAW."""
+        """Request CANCEL or WITHDRAW for a task that was added."""
         self._requests.setdefault((kind, scheduler), []).append(number)
 
     def confirm(self, index: int) -> None:
-        """Let the tasks begin of an announcement of the worker: one it has made, and only once."""
+        """Let the proposed tasks of an announcement begin; each index is confirmed only once."""
         self._confirmed.append(index)
 
     def amend(self, entries: Mapping[int, Entry], send: bool) -> None:
-        """Change what holds of tasks that have not ended.
+        """Change the entries of tasks that have not ended.
 
         Args:
-            entries: What holds from now on, in order of number.
-            send: Whether the worker has forgotten them, and is to be given them again.
+            entries: The new entries, in order of number.
+            send: Whether the worker has forgotten the tasks and must be sent them again.
         """
         if send and entries:
-            self._put_requests()  # they were about what the worker has forgotten
+            self._put_requests()  # they apply to the tasks that the worker has forgotten
         for _, page in groupby(entries.items(), lambda item: item[0] // PAGE):
             for numbers, frame in make_frames(dict(page)):
                 self.ledger.amend(numbers, frame)
@@ -166,11 +166,11 @@ class Outbox:
                     self.size += sum(len(payload) for _, payload in large)
 
     def take(self) -> tuple[list[bytes], list[tuple[int, bytes]]]:
-        """Return the frames to be sent, and the payloads to be sent as blobs."""
+        """Return the frames to send, and the payloads to send as blobs."""
         self.pack()
-        self._define()  # what is to be forgotten, maybe
+        self._define()  # there may be definitions to forget
         self._put_requests()
-        # Behind those: what was asked to end before it had our word does not begin.
+        # After the requests: a task cancelled before its confirmation must not begin.
         confirmed, self._confirmed = self._confirmed, []
         for start in range(0, len(confirmed), PAGE):
             self._put(wire.encode([Kind.CONFIRM, confirmed[start : start + PAGE]]))
@@ -179,12 +179,12 @@ class Outbox:
         return taken
 
     def restart(self) -> tuple[Iterator[bytes], list[tuple[int, bytes]]]:
-        """Begin anew, for a worker that knows nothing.
+        """Start over, for a new process that knows nothing.
 
         Returns:
             The frames of the definitions and of every task that has not ended, and the payloads
-            to be sent as blobs. `add` and its like may be called before all have been taken:
-            theirs are not among them, and are to follow.
+            to send as blobs. `add` and the like may be called before the iterator is exhausted:
+            their frames are not included, and must be sent after it.
         """
         self.take()
         self._skip_to_page()
@@ -215,7 +215,7 @@ class Outbox:
                 column.clear()
 
     def _skip_to_page(self) -> None:
-        """Begin a page. The numbers in between name no task."""
+        """Begin a new page. The numbers in between belong to no task."""
         self.next = self._first = self.next + -self.next % PAGE
 
     def _put(self, frame: bytes) -> None:
@@ -232,7 +232,7 @@ class Outbox:
         self._first, self._bytes = self.next, 0
 
     def _put_requests(self) -> None:
-        """Make frames of the requests, after those of the tasks that they are for."""
+        """Make frames of the requests, after those of their tasks."""
         if self._requests:
             self.pack()
         for (kind, scheduler), numbers in self._requests.items():
@@ -241,7 +241,7 @@ class Outbox:
         self._requests.clear()
 
     def _define(self) -> None:
-        """Make frames of the definitions that have come since the last time."""
+        """Make frames of the definitions that are new since the last call."""
         for line in self.definitions.read():
             for part, last in wire.cut(line):
                 self._put(wire.encode([Kind.DEFINE, part, last]))
@@ -252,7 +252,7 @@ def _uses_of(
     records: Record | list[Record],
     payloads: list[Payload],
 ) -> dict[int, int]:
-    """Return which definitions the tasks of a frame use: leases, and a bit for each task."""
+    """Return the definitions that the tasks of a frame use: leases, with a bit for each task."""
     count = len(payloads)
     uses: dict[int, int] = {}
     columns: tuple[Any, Any] = functions, records
@@ -269,9 +269,9 @@ def _uses_of(
 
 
 def _sizes_of(records: Record | list[Record], payloads: list[Payload]) -> dict[int, int]:
-    """Return the bytes of large payloads, and of what was captured, by position."""
+    """Return the bytes of large payloads, captured values included, by position."""
     sizes = [len(p) if isinstance(p, bytes) else 0 for p in payloads]
-    if isinstance(records, list) and len(records) == len(sizes):  # else one holds for all
+    if isinstance(records, list) and len(records) == len(sizes):  # else one record for all
         captured = (len(wire.captured_of(record) or b"") for record in records)
         sizes = list(map(add, sizes, captured))
     return {position: size for position, size in enumerate(sizes) if size >= LARGE}

@@ -1,9 +1,9 @@
 """Frames over a pair of pipes, without blocking. The same class serves at both ends.
 
-What is written goes out at once if the pipe takes it; the rest waits here, in order, until the
-loop says that there is room. Payloads that were left out of their frames (blobs) go in chunks,
-one at a time in turn, and only when no frame waits: a small frame never waits for more of a
-large payload than the pipe itself holds.
+Data is written at once if the pipe has room; the rest waits here, in order, until the loop reports
+that there is room. Payloads that were left out of their frames (blobs) go in chunks, in turn, and
+only when no frame waits: a small frame never waits for more of a large payload than the pipe
+itself holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from . import wire
 
 READ_SIZE = 256 * 1024
 WRITE_SIZE = 256 * 1024
-PIPE_SIZE = 1 << 20  # what a pipe is asked to hold; the default is 64 KiB
+PIPE_SIZE = 1 << 20  # bytes that a pipe should hold; the default is 64 KiB
 
 HIGH_WATER = 4 << 20
 """Bytes waiting to be written above which `flush()` waits."""
@@ -34,30 +34,30 @@ class Pipe:
 
     Args:
         receive: Called with each frame; blobs arrive whole, as one BLOB frame.
-        closed: Called once when nothing more will come, or nothing more will be taken: with None
-            at the end of the stream, else with what `receive` or a callback of `send` raised, or
-            what is wrong with the bytes or the descriptors.
+        closed: Called once when no more frames will come or can be written: with None at the end
+            of the stream, otherwise with what `receive` or a callback of `send` raised, or with
+            the error in the bytes or the descriptors.
     """
 
     def __init__(self, receive: Receive, closed: Closed) -> None:
-        self.waiting: int = 0  # bytes that were sent and not yet written
+        self.waiting: int = 0  # bytes that were passed to `send` and not yet written
         self._receive = receive
         self._closed = closed
         self._loop: asyncio.AbstractEventLoop | None = None
         self.descriptors: list[int] = [-1, -1]  # reader, writer; -1: not open
-        self._files: list[tuple[int, int]] = []  # that the descriptors were opened for
+        self._files: list[tuple[int, int]] = []  # of the descriptors, when they were opened
         self._has_ended = False
         self._decoder = wire.Decoder()
-        self._parts: dict[int, bytearray | None] = {}  # of blobs; None: one has no room here
+        self._parts: dict[int, bytearray | None] = {}  # of blobs; None: no memory for it
         self._frames: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         self._blobs: OrderedDict[int, _Blob] = OrderedDict()  # by number, the next one first
         self._rest = memoryview(b"")  # of the current write
-        self._written: list[Callable[[], None]] = []  # to call when _rest is written
+        self._written: list[Callable[[], None]] = []  # callbacks for when _rest is written
         self._waits_for_room = False
         self._drainers: list[tuple[int, asyncio.Future[None]]] = []
 
     def open(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
-        """Begin to read and write two file descriptors, which belong to the pipe from now on."""
+        """Begin to read and write two file descriptors, which the pipe owns from now on."""
         self._loop, self.descriptors[:] = loop, (reader, writer)
         for fd in (reader, writer):
             os.set_blocking(fd, False)
@@ -68,15 +68,15 @@ class Pipe:
         self.flush()
 
     def send(self, frame: bytes, written: Callable[[], None] | None = None) -> None:
-        """Queue an encoded frame; `written` is called when the other side is sure to get it."""
+        """Queue an encoded frame; `written` is called when the other side will certainly get it."""
         self._frames.append((frame, written))
         self.waiting += len(frame)
 
     def send_blob(self, number: int, payload: bytes, then: bytes | None = None) -> None:
-        """Queue a payload, in chunks, and the encoded frame that is to follow it.
+        """Queue a payload, in chunks, and the encoded frame that follows it.
 
-        One of the same number that is on its way still, for a task that is given again, is left
-        off: the reader would put both into one.
+        It replaces a payload of the same number that is still being sent, for a task that is sent
+        again: the reader would merge the two.
         """
         if (former := self._blobs.pop(number, None)) is not None:
             self.waiting -= len(former)
@@ -84,19 +84,19 @@ class Pipe:
         self.waiting += len(payload)
 
     def flush(self) -> None:
-        """Write what the pipe takes now."""
+        """Write as much as the pipe has room for."""
         if self.descriptors[1] < 0 or self._waits_for_room:
             return
-        self.check()  # before anything is announced into, or written over, another's file
+        self.check()  # so that nothing is written to a file that is not ours
         while self.descriptors[1] >= 0 and (self._rest or self._next()):
             try:
                 count = self._write(self._rest)
             except BlockingIOError:
                 self._wait_for_room(True)
                 return
-            except OSError:  # nobody reads any more, or the descriptor is none of ours
+            except OSError:  # the reader is gone, or the descriptor is not ours
                 self._drop()
-                self._tell_end(None)
+                self._notify_end(None)
                 return
             self.waiting -= count
             self._wake_drainers()
@@ -106,36 +106,36 @@ class Pipe:
                 try:
                     for written in callbacks:
                         written()
-                except Exception as error:  # noqa: BLE001  what was to begin now never will
+                except Exception as error:  # noqa: BLE001  tasks that should begin now never will
                     self._end(error)
                     return
 
     async def drain(self, level: int = 0) -> None:
-        """Return when at most `level` bytes wait to be written, or nobody reads any more."""
+        """Wait until at most `level` bytes wait to be written, or the reader is gone."""
         if self.waiting > level and self._loop is not None:
             drained: asyncio.Future[None] = self._loop.create_future()
             self._drainers.append((level, drained))
             await drained
 
     def read_rest(self) -> None:
-        """Read what the pipe holds. Not up to the end: somebody else may keep it open."""
+        """Read what the pipe holds, but not up to its end: another process may keep it open."""
         while self.descriptors[0] >= 0 and self._readable():
             pass
 
     def check(self) -> None:
         """End the pipe if other code of this process has closed or replaced a descriptor of it.
 
-        No event tells of that. It costs a microsecond, and is to be called once a tick.
+        No event reports that. It costs a microsecond, and must be called once a tick.
         """
         for index, fd in enumerate(self.descriptors):
             if fd >= 0 and self._files and file_of(fd) != self._files[index]:
                 if index == 0 and self._loop is not None:
                     self._loop.remove_reader(fd)
-                self.descriptors[index] = -1  # it is another's: neither used nor closed
+                self.descriptors[index] = -1  # no longer ours: neither used nor closed
                 self._end(OSError(f"descriptor {fd} was closed or replaced by other code"))
 
     def close(self) -> None:
-        """Close both descriptors; nothing is called any more."""
+        """Close both descriptors; no callback is called any more."""
         self._has_ended = True
         self._stop_reading()
         self._wait_for_room(False)
@@ -143,7 +143,7 @@ class Pipe:
         _open_pipes.discard(self)
         abandon(self.descriptors)
 
-    # What `paired` has over no descriptors: these, `open`, `close` and `_stop_reading`.
+    # `paired`, which has no descriptors, overrides these, `open`, `close` and `_stop_reading`.
 
     def _write(self, data: memoryview) -> int:
         return os.write(self.descriptors[1], data)
@@ -152,7 +152,7 @@ class Pipe:
         return os.read(self.descriptors[0], READ_SIZE)
 
     def _next(self) -> bool:
-        """Take the next bytes to write: many frames, or one chunk of a blob."""
+        """Fetch the next bytes to write: many frames, or one chunk of a blob."""
         size, taken = 0, []
         while self._frames and size < WRITE_SIZE:
             frame, written = self._frames.popleft()
@@ -186,7 +186,7 @@ class Pipe:
         self.flush()
 
     def _readable(self) -> bool:
-        """Read once; False if there was nothing."""
+        """Read once; return False if there was nothing to read."""
         try:
             data = self._read()
         except BlockingIOError:
@@ -199,7 +199,7 @@ class Pipe:
         return self._take_bytes(data)
 
     def _take_bytes(self, data: bytes) -> bool:
-        """Take what was read; False if nothing more can be."""
+        """Decode bytes and pass on their frames; return False if no more can be read."""
         try:
             for frame in self._decoder.feed(data):
                 try:
@@ -208,15 +208,15 @@ class Pipe:
                     else:
                         self._receive(frame)
                 except Exception as error:  # noqa: BLE001  whatever it is
-                    # The end is told. What else was written is read, for it says what has begun.
-                    self._tell_end(error)
-        except wire.WireError as error:  # where the next frame begins is not known
+                    # The end is reported, but the rest is read: it says which tasks have begun.
+                    self._notify_end(error)
+        except wire.WireError as error:  # where the next frame begins is unknown
             self._end(error)
             return False
         return True
 
     def _collect(self, kind: int, number: int, part: bytes, left: int) -> None:
-        """Put a blob together; one for which there is no memory arrives as None."""
+        """Assemble a blob; one for which there is no memory arrives as None."""
         if number not in self._parts:
             self._parts[number] = None
             with suppress(MemoryError):
@@ -235,9 +235,9 @@ class Pipe:
 
     def _end(self, error: Exception | None) -> None:
         self._stop_reading()
-        self._tell_end(error)
+        self._notify_end(error)
 
-    def _tell_end(self, error: Exception | None) -> None:
+    def _notify_end(self, error: Exception | None) -> None:
         if not self._has_ended:
             self._has_ended = True
             self._closed(error)
@@ -250,7 +250,7 @@ class Pipe:
             self.descriptors[0] = -1
 
     def _drop(self) -> None:
-        """Forget what was to be written."""
+        """Drop everything that waits to be written."""
         self._frames.clear()
         self._blobs.clear()
         self._written.clear()
@@ -266,7 +266,7 @@ class Pipe:
 
 
 class _Blob:
-    """A payload on its way out."""
+    """A payload that is being sent."""
 
     def __init__(self, number: int, payload: bytes, then: bytes | None) -> None:
         self.then = then
@@ -282,7 +282,7 @@ class _Blob:
 
 
 def abandon(descriptors: list[int]) -> None:
-    """Close a pipe's descriptors without a word to the loop, which may be gone."""
+    """Close a pipe's descriptors without notifying the loop, which may be gone."""
     for index, fd in enumerate(descriptors):
         if fd >= 0:
             descriptors[index] = -1
@@ -290,7 +290,7 @@ def abandon(descriptors: list[int]) -> None:
 
 
 def file_of(fd: int) -> tuple[int, int]:
-    """Return what a descriptor is open for."""
+    """Return the device and inode of a descriptor; (-1, -1) if it is not open."""
     try:
         found = os.fstat(fd)
     except OSError:
@@ -299,7 +299,7 @@ def file_of(fd: int) -> tuple[int, int]:
 
 
 def enlarge(fd: int) -> None:
-    """Ask the kernel for a larger pipe, where it can; the default holds few frames."""
+    """Enlarge a pipe where the kernel can; the default size holds few frames."""
     try:
         import fcntl
 

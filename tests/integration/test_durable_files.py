@@ -82,7 +82,7 @@ async def test_a_full_disk_heals_when_there_is_room(
             batch = manager.map(enduring.size, [bytes(2000)] * 300)
             manager.map(enduring.size, [bytes(2000)] * 300, HOUR)
             assert await batch == [2000] * 300
-            while "tasks go on, and it is tried again" not in caplog.text:
+            while "tasks go on, and writing is retried" not in caplog.text:
                 await asyncio.sleep(0.01)
             assert manager.stats().unsaved >= 300
             (disk / "ballast").unlink()

@@ -241,7 +241,7 @@ async def test_a_value_that_cannot_be_read_fails_its_task_alone() -> None:
         good = manager.schedule(propagated.look_later())
         with pytest.raises(LookupError, match="this cannot be read") as caught:
             await bad
-        assert "was read for the task" in caught.value.__notes__[0]
+        assert "were read" in caught.value.__notes__[0]
         assert await good == ("good", 28)
         assert manager.stats().retried == 0
 

@@ -116,7 +116,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "old words for a new process",
         "the host's word is for the process that has announced",
         ANNOUNCEMENTS,
-        "        self._unconfirmed.clear()  # what was returned looks there\n",
+        "        self._unconfirmed.clear()  # functions returned by `proposed` still look there\n",
         "",
     ),
     Mutation(
@@ -270,8 +270,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "one more runs",
         "no more tasks run on a scheduler at a time than may",
         ENGINE,
-        "places = self.concurrency - len(self.running) if",
-        "places = self.concurrency + 1 - len(self.running) if",
+        "room = self.concurrency - len(self.running) if",
+        "room = self.concurrency + 1 - len(self.running) if",
     ),
     Mutation(
         "a queue goes on past a blob",
@@ -284,7 +284,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a place is not free again",
         "a cancelled task makes room for the next",
         ENGINE,
-        "if self.concurrency is not None:  # its place is free, though it may never run",
+        "if self.concurrency is not None:  # it may have taken up room",
         "if False:",
         seeds=1500,
     ),
@@ -446,7 +446,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a cancelled task keeps its id",
         "the id of a task that never starts is free",
         REMOTE,
-        "        if change.waiting:  # it waits no more, and so its id is free\n",
+        "        if change.waiting:  # no longer pending: its id is free\n",
         "        if not change:\n",
     ),
     Mutation(

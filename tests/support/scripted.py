@@ -64,7 +64,7 @@ class Script:
         for _ in range(8):  # a forgotten line releases those that it names
             self.tell()
             self.host.catalog.forget_unused()
-            log.weight += FORGET_AT + len(self.reader.told)
+            log.weight += FORGET_AT + len(self.reader.known)
 
     def tell(self) -> None:
         """Make the worker read pending definitions."""

@@ -1,6 +1,6 @@
 """A user's mistakes, each of which checkers must find: see `tests/integration/test_typing.py`.
 
-Every line with an ignore is one, and an ignore that is not needed is an error here.
+Each line with an ignore is one; an ignore that is not needed is an error here.
 """
 
 from __future__ import annotations

@@ -346,7 +346,7 @@ async def test_a_failure_is_a_letter_that_can_be_requeued_or_dropped(
         with pytest.raises(ValueError, match="another task has the id 'f3' now"):
             await manager.requeue(found[3])
         again = await manager.requeue(found[1], DAY)
-        with pytest.raises(UnknownTask, match="it was requeued or discarded, perhaps"):
+        with pytest.raises(UnknownTask, match="it may have been requeued or discarded"):
             await manager.requeue(found[1].row)
         assert (again.id, again.due) == ("f1", START + DAY)
         await again.stored()
@@ -773,7 +773,7 @@ async def test_what_is_wrong_with_the_file_is_said(
     async with clock.manager(store=store, workers=0):
         pass
     assert store.complains in caplog.messages
-    assert "is from the future: its last host lived 86400 s later" in caplog.text
+    assert "is from the future: its last host was alive 86400 s later" in caplog.text
 
 
 @PLACES

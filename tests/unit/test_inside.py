@@ -64,7 +64,7 @@ def test_what_only_the_host_has_is_refused_with_what_there_is() -> None:
     with pytest.raises(
         AttributeError,
         match=r"^'ManagerProxy' object has no attribute 'dead_letters': inside a task a manager "
-        r"has schedule\(\) and cancel\(\) alone, and all else is for the program that has made it$",
+        r"has only schedule\(\) and cancel\(\); all else is for the program that made it$",
     ) as caught:
         _ = proxy.dead_letters
     assert (caught.value.name, caught.value.obj) == ("dead_letters", proxy)

@@ -92,7 +92,7 @@ aioscheduler_task_lateness_seconds_bucket{le="+Inf",worker="0"} 26.0
 aioscheduler_task_lateness_seconds_count{worker="0"} 26.0
 aioscheduler_task_lateness_seconds_sum{worker="0"} 7.5
 # HELP aioscheduler_loop_lag_seconds \
-The most that the worker's event loop was late, over the last minute.
+Greatest lateness of the worker's event loop over the last minute.
 # TYPE aioscheduler_loop_lag_seconds gauge
 aioscheduler_loop_lag_seconds{worker="0"} 0.125
 # HELP aioscheduler_worker_state 1 for the state of the worker's process, 0 for the others.
@@ -104,7 +104,7 @@ aioscheduler_worker_state{state="draining",worker="0"} 0.0
 aioscheduler_worker_state{state="restarting",worker="0"} 0.0
 aioscheduler_worker_state{state="stopped",worker="0"} 0.0
 # HELP aioscheduler_worker_node \
-1, with the machine that the worker's process is on, if that is not the host's.
+1, with the machine that the worker's process runs on, if it is not the host's.
 # TYPE aioscheduler_worker_node gauge
 aioscheduler_worker_node{node="n1",worker="0"} 1.0
 # HELP aioscheduler_worker_cpu_ratio \
@@ -116,7 +116,7 @@ Resident memory of the worker's process, shared pages included.
 # TYPE aioscheduler_worker_resident_memory_bytes gauge
 aioscheduler_worker_resident_memory_bytes{worker="0"} 1.048576e+06
 # HELP aioscheduler_host_loop_lag_seconds \
-The most that the manager's event loop was late, over the last minute.
+Greatest lateness of the manager's event loop over the last minute.
 # TYPE aioscheduler_host_loop_lag_seconds gauge
 aioscheduler_host_loop_lag_seconds 0.25
 # HELP aioscheduler_host_cpu_ratio \

@@ -194,17 +194,17 @@ async def test_one_that_grows_is_recycled(monkeypatch: pytest.MonkeyPatch) -> No
     clock = FakeClock()
     async with clock.manager(1, workers=1, max_rss_per_worker=1000) as manager:
         life: Any = manager._remotes[0].supervisor.process
-        life.worker._lifecycle._tell_tick()
+        life.worker._lifecycle._send_tick()
         await turns()
         assert manager.stats().workers[0].state is WorkerState.READY
         sizes.append(1001)
-        life.worker._lifecycle._tell_tick()
+        life.worker._lifecycle._send_tick()
         while manager.stats().recycled < 1:
             await asyncio.sleep(0)
         while manager.stats().workers[0].state is not WorkerState.READY:  # where it begins as large
             await asyncio.sleep(0)
         life = manager._remotes[0].supervisor.process
-        life.worker._lifecycle._tell_tick()
+        life.worker._lifecycle._send_tick()
         await turns()
         assert manager.stats().workers[0].state is WorkerState.READY
         assert manager.stats().recycled == 1

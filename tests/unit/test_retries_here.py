@@ -67,7 +67,7 @@ async def test_a_queue_alone_retries_its_head_first(cls: Any) -> None:
 
 async def test_a_task_gives_retries_too(clock: FakeClock) -> None:
     async def ask() -> Any:
-        with pytest.raises(TypeError, match="cannot be made anew"):
+        with pytest.raises(TypeError, match="cannot be recreated"):
             current_manager().schedule(asyncio.get_running_loop().create_future(), retry=Retry())
         return current_manager().schedule(fail_until(3), retry=ONCE_A_DAY)
 
@@ -181,7 +181,7 @@ async def test_an_argument_that_can_be_used_once_is_refused(
 
 async def test_what_cannot_be_retried_is_refused(clock: FakeClock, scheduler: Any) -> None:
     odd: Any = Odd()
-    with pytest.raises(TypeError, match="a Odd cannot be made anew: wrap it in an async def"):
+    with pytest.raises(TypeError, match="a Odd cannot be recreated: wrap it in an async def"):
         scheduler.schedule(odd, retry=Retry())
     assert len(scheduler) == 0
     assert await scheduler.schedule(odd, timeout=60) is None  # as ever

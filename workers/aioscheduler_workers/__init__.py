@@ -1,1 +1,1 @@
-"""What runs in a worker process. Started by name by `aioscheduler`; not for importing."""
+"""The code of a worker process, which `aioscheduler` starts by name; not for importing."""

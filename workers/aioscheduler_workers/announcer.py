@@ -1,14 +1,14 @@
-"""What is due is announced before it begins, when its arguments are here.
+"""Due tasks are announced before they begin, once their arguments are here.
 
     engine.launch ─┬─► ANNOUNCED ── in the pipe ─────────────────► engine.run
                    ├─► PROPOSED ── CONFIRM, the host's own word ─► engine.run
                    └─► held back until its BLOB is here: then engine.ready ─► engine.launch
 
 A slice is announced before the first of its bytes is decoded, and begins once the announcement is
-in the pipe, where it survives this process. So what the host has not heard of has not begun. Where
-a process may live on though it was given up, or a start must be on record first, that is not
-enough: such tasks begin when the host says that it has entered them. Timed ones let others by that
-need not wait. A queue keeps its order: what comes behind one in its slice waits with it.
+in the pipe, where it survives this process. So a task that the host has not heard of has not begun.
+If a process may live on after it was given up, or a start must be on record first, that is not
+enough: such tasks are proposed, and begin when the host confirms that it has entered them. Timed
+tasks that need not wait pass them. A queue keeps its order: those behind one in its slice wait too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aioscheduler._transport.wire import Kind, Payload
 from .turn import Turn
 
 Entry = tuple["int | bytes", Payload, wire.Record]
-"""A task as it came: the function's number or pickle, the payload or IN_BLOB, and the record."""
+"""A task as received: the function's number or pickle, the payload or IN_BLOB, and the record."""
 
 _Slice = tuple[Engine[Entry], list[int], list[int]]
 
@@ -35,9 +35,9 @@ class Announcer:
     """Announces slices, and keeps large payloads until their tasks begin.
 
     Args:
-        pipe: To the host.
-        turn: Writes what was sent.
-        order: Of the engines.
+        pipe: The pipe to the host.
+        turn: Writes the frames sent.
+        order: The order of the engines.
         confirmed: Whether every task waits for CONFIRM.
 
     Attributes:
@@ -53,12 +53,12 @@ class Announcer:
         self._blobs: dict[int, bytes | None] = {}  # None: there was no memory for it
         self._expected: set[int] = set()  # tasks whose blob is not here yet
         self._late: dict[int, tuple[Engine[Entry], int]] = {}  # those of them that are due
-        self._some: dict[int, int] = {}  # tasks that wait for CONFIRM, if not all do: 1, ALONE, FEW
+        self._some: dict[int, int] = {}  # tasks that need CONFIRM, if not all do: 1, ALONE, FEW
         self._few = Few()
-        self._alone = 0  # how many of them are announced alone
-        self._lone: dict[int, int] = {}  # by queue, which of those was announced last
-        # By index, those that wait for it now; and how many of them count as few.
-        self._announced: dict[int, tuple[_Slice, int]] = {}
+        self._alone = 0  # how many of them are ALONE
+        self._lone: dict[int, int] = {}  # by queue, the ALONE task that was proposed last
+        # Proposed slices by index, each with the number of its FEW tasks.
+        self._proposed: dict[int, tuple[_Slice, int]] = {}
         self._next = 0  # index
 
     def expect(
@@ -67,7 +67,7 @@ class Announcer:
         records: wire.Record | list[wire.Record],
         payloads: list[Payload],
     ) -> None:
-        """Note which tasks of a frame lack their payloads, or wait for CONFIRM."""
+        """Note which tasks of a frame lack their payloads, or need CONFIRM."""
         if list in map(type, payloads):
             pairs = zip(numbers, payloads, strict=True)
             self._expected.update(number for number, payload in pairs if isinstance(payload, list))
@@ -78,7 +78,7 @@ class Announcer:
         self._set_ahead()
 
     def take_blob(self, number: int, payload: bytes | None) -> None:
-        """Take a large payload, or the word that there is no memory for it."""
+        """Accept a large payload; None: there is no memory for it."""
         if number in self._expected:
             self._expected.remove(number)
             self._blobs[number] = payload
@@ -91,7 +91,7 @@ class Announcer:
         """Return the payload that came as a blob.
 
         Raises:
-            MemoryError: There was none for it.
+            MemoryError: There was no memory for it.
         """
         payload = self._blobs.pop(number)
         if payload is None:
@@ -108,18 +108,18 @@ class Announcer:
         self._set_ahead()
 
     def stop(self) -> None:
-        """Announce nothing any more, though its blob may come: the engines have been stopped."""
+        """Announce no more tasks, even if their blobs arrive: the engines have been stopped."""
         self._late.clear()
         self._expected.clear()
         self._few.stop()
 
     def confirm_again(self, number: int, confirmed: int) -> None:
-        """Have a task that has begun wait for CONFIRM at its next attempt, too."""
+        """Make a task that has begun wait for CONFIRM at its next attempt, too."""
         self._wait(number, confirmed)
         self._set_ahead()
 
     def is_held_back(self, number: int) -> bool:
-        """Whether a launched task waits for its blob, or its turn, and was not announced."""
+        """Return whether a launched task waits for its blob or its turn, and was not announced."""
         return number in self._late or number in self._few
 
     def launch(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
@@ -135,17 +135,17 @@ class Announcer:
         self._announce(engine, numbers, dues)
 
     def confirm(self, indices: list[int]) -> None:
-        """Begin what was announced and waits: of the announcements of this process, from 0.
+        """Begin proposed slices, by the indices of their PROPOSED frames of this process, from 0.
 
         Raises:
-            wire.WireError: One was not announced, or is confirmed for the second time.
+            wire.WireError: A slice was not proposed, or is confirmed for the second time.
         """
         for index in indices:
-            if index not in self._announced:
-                raise wire.WireError(f"announcement {index!r:.80} is confirmed, and does not wait")
-            (engine, numbers, dues), few = self._announced.pop(index)
+            if index not in self._proposed:
+                raise wire.WireError(f"proposal {index!r:.80} is confirmed, and does not wait")
+            (engine, numbers, dues), few = self._proposed.pop(index)
             engine.run(numbers, dues, ends=self._order is not Order.TIMED)
-            if few:  # what it releases is launched in another turn, behind their first steps
+            if few:  # released tasks are launched in another turn, behind the first steps of these
                 self._few.began(engine, few)
 
     def _announce(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
@@ -155,17 +155,17 @@ class Announcer:
         if self._lone.pop(engine.index, None) is not None:  # it has ended
             self._set_ahead()
         if engine.concurrency is not None:
-            self._turn.pack()  # first the ends that have made room
+            self._turn.pack()  # the ends that made room come first
         if self._all or (self._some and not self._some.keys().isdisjoint(numbers)):
             self._announce_parts(engine, numbers, dues)
         else:
             self._announce_plain(engine, numbers, dues)
         self._turn.write_soon()
         if engine.concurrency is not None:
-            self._pipe.flush()  # what ends at once is followed at once
+            self._pipe.flush()  # so that a task that ends at once is followed at once
 
     def _announce_parts(self, engine: Engine[Entry], numbers: list[int], dues: list[int]) -> None:
-        """Announce a slice in which there is at least one that waits for CONFIRM."""
+        """Announce a slice with at least one task that needs CONFIRM."""
         timed = self._order is Order.TIMED
         plain: tuple[list[int], list[int]] = [], []
         waiting: tuple[list[int], list[int]] = [], []
@@ -178,7 +178,7 @@ class Announcer:
             confirmed = self._wait_no_more(number) or self._all
             if confirmed == wire.ALONE:
                 if timed:
-                    self._announce_waiting(engine, [number], [due])
+                    self._propose(engine, [number], [due])
                     continue
                 self._lone[engine.index] = number
             part = waiting if confirmed or (waiting[0] and not timed) else plain
@@ -188,9 +188,9 @@ class Announcer:
         if plain[0]:
             self._announce_plain(engine, *plain, ends=timed)
         elif timed:
-            engine.run([], [])  # those that come next need not wait
+            engine.run([], [])  # the next slice need not wait
         if waiting[0]:
-            self._announce_waiting(engine, *waiting, few)
+            self._propose(engine, *waiting, few)
 
     def _announce_plain(
         self, engine: Engine[Entry], numbers: list[int], dues: list[int], ends: bool = True
@@ -198,10 +198,10 @@ class Announcer:
         announcement = wire.encode([Kind.ANNOUNCED, engine.index, numbers])
         self._pipe.send(announcement, partial(engine.run, numbers, dues, ends))
 
-    def _announce_waiting(
+    def _propose(
         self, engine: Engine[Entry], numbers: list[int], dues: list[int], few: int = 0
     ) -> None:
-        self._announced[self._next] = (engine, numbers, dues), few
+        self._proposed[self._next] = (engine, numbers, dues), few
         self._next += 1
         self._pipe.send(wire.encode([Kind.PROPOSED, engine.index, numbers]))
 
@@ -215,10 +215,10 @@ class Announcer:
         return confirmed
 
     def _set_ahead(self) -> None:
-        """Have a queue announce one at a time where nobody waits, or a payload is on its way.
+        """Let a queue launch ahead if tasks need CONFIRM, and no payload or ALONE task is pending.
 
-        For what is announced has started, to the user; and nothing may overtake a late payload.
-        Nor may anything be announced ahead of one that is to be so alone, or beside it.
+        Otherwise it announces one task at a time: an announced task has started, to the user; none
+        may overtake a late payload; and none may be announced ahead of an ALONE task, or with it.
         """
         if self._order is Order.FIFO:
             several = bool(self._all or self._some)

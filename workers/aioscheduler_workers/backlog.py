@@ -1,8 +1,8 @@
-"""What has been logged and is still to be told, within bounds. Pure.
+"""Log records that wait to be sent, within bounds. Pure.
 
-One adds, one takes, and neither waits for the other: each changes what is its own alone, so that
-the loop can take while a thread adds. Who adds must be one at a time; but what is freed in the
-midst of it may log, and adds, too. So a count is read and written with no call in between.
+One side adds, the other takes, and neither waits: each writes its own attributes only, so that the
+loop can take while a thread adds. Only one thread may add at a time; but objects freed meanwhile
+may log, and so add, too. Therefore a count is read and written with no call in between.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from collections import deque
 
 MOST_RECORDS = 1000
 MOST_BYTES = 1 << 20
-FRAME_RECORDS = 32  # which the host handles in one turn of its loop
+FRAME_RECORDS = 32  # records that the host handles in one turn of its loop
 FRAME_BYTES = 32 * 1024
 
 
 class Backlog:
-    """Packed records, oldest first; when it is full, what comes is dropped, and counted."""
+    """Packed records, oldest first; when it is full, new ones are dropped, and counted."""
 
     def __init__(self) -> None:
         self._records: deque[bytes] = deque()
-        self._added = 0  # bytes, and how many were dropped, by who adds
-        self._dropped = 0
-        self._taken = 0  # bytes, and of how many dropped ones was told, by who takes
-        self._told = 0
+        self._added = 0  # bytes, written by the side that adds
+        self._dropped = 0  # records, likewise
+        self._taken = 0  # bytes, written by the side that takes
+        self._reported = 0  # dropped records that were reported, likewise
 
     def __bool__(self) -> bool:
-        """Whether there is anything to be told."""
-        return bool(self._records) or self._dropped != self._told
+        """Return whether there is anything to send."""
+        return bool(self._records) or self._dropped != self._reported
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """The number of bytes it holds."""
         return self._added - self._taken
 
     @property
     def is_full(self) -> bool:
-        """Whether what is added now is dropped."""
+        """Whether a record added now would be dropped."""
         return len(self._records) >= MOST_RECORDS or self.size >= MOST_BYTES
 
     def add(self, record: bytes) -> None:
@@ -45,15 +45,15 @@ class Backlog:
             self._dropped += 1
             return
         size = len(record)
-        self._added += size  # first: who takes it at once must not find less
+        self._added += size  # first: a record taken at once must have been counted
         self._records.append(record)
 
     def drop(self) -> None:
-        """Count a record that is not kept."""
+        """Count a record as dropped."""
         self._dropped += 1
 
     def take(self) -> tuple[list[bytes], int]:
-        """Return the records of the next frame, and how many were dropped since the last."""
+        """Return the records of the next frame, and the number dropped since the last one."""
         records: list[bytes] = []
         size = 0
         while self._records and len(records) < FRAME_RECORDS:
@@ -62,6 +62,6 @@ class Backlog:
                 break
             records.append(self._records.popleft())
         self._taken += sum(map(len, records))
-        dropped = self._dropped - self._told
-        self._told += dropped
+        dropped = self._dropped - self._reported
+        self._reported += dropped
         return records, dropped

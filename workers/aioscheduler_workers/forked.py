@@ -1,11 +1,11 @@
-"""A child that a task forks: a copy of the worker, which must not act as one.
+"""A child forked by a task: a copy of the worker, which must not act as one.
 
     task ── os.fork() ──► the worker goes on
                 └───────► the child goes on with this task alone, and ends where the task ends,
                           raises, or comes back to the loop
 
-It has the worker's epoll, timer and black box, shared, and copies of all its tasks, whose clean-up
-is not the child's to do. So it ends like by `os._exit`, with the exit code that Python would give.
+It shares the worker's epoll, timer and black box, and has copies of all its tasks, which it must
+not clean up. So it ends as by `os._exit`, with the exit code that Python would use.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .worker import Worker
 
 
 def end_child(error: BaseException | None = None) -> NoReturn:
-    """End this process, with the exit code of what was raised in it.
+    """End this process, with the exit code that Python would use for an error.
 
     Args:
-        error: What ends it; None if nothing was raised.
+        error: The error that ends it; None if none was raised.
     """
     code = 0
     with suppress(BaseException):  # it may have closed its streams
@@ -44,15 +44,15 @@ def end_child(error: BaseException | None = None) -> NoReturn:
 
 
 def end_with_the_task(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
-    """Have forked children of this process end where the task ends that has forked them."""
+    """End forked children of this process where the task that forked them ends."""
 
     def disown() -> None:
         worker.disown(end_child)
-        # What escapes from the loop is logged before `process` ends the child.
+        # An error that escapes from the loop would be logged before `process` ends the child.
         logging.getLogger("aiomultiprocess.core").disabled = True
         back = asyncio.Handle(_come_back, (), loop)
         ready = getattr(loop, "_ready", None)
-        if isinstance(ready, deque):  # asyncio's own loop: nothing else has its turn any more
+        if isinstance(ready, deque):  # asyncio's own loop: nothing else may have a turn
             left = len(ready)
             ready.clear()
             ready.extend([back] * max(1, left))
@@ -66,8 +66,8 @@ def _come_back() -> None:
     with suppress(BaseException):
         print(
             f"aioscheduler: process {os.getpid()}, forked by a task, has come back to the loop of "
-            "its parent, which is not its own, and ends; end it by os._exit() or sys.exit() "
-            "before it awaits anything, or have it call asyncio.run()",
+            "its parent, which is not its own, and ends; end it with os._exit() or sys.exit() "
+            "before it awaits anything, or let it call asyncio.run()",
             file=sys.stderr,
         )
     os._exit(1)

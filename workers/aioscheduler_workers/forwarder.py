@@ -1,12 +1,12 @@
-"""What is logged in a worker goes to the logging of the host (`Manager(forward_logs=True)`).
+"""Log records of a worker go to the logging of the host (`Manager(forward_logs=True)`).
 
     any thread: logger ─► Handler, of the root logger ─► Backlog     full: dropped, and counted
                                                             │
     the loop: LOGGED ─► Forwarder, behind the outcomes ◄────┘
                            └─► LOG ══► host
 
-A frame is written only when the pipe is empty and the host has handled the one before: no outcome
-waits for more than one of them, and of what is logged neither pipe nor host ever holds more.
+A frame is written only when the pipe is empty and the host has handled the previous one: no outcome
+waits for more than one of them, and neither pipe nor host ever holds more.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .turn import Turn
 
 
 class Forwarder:
-    """Sends the host what is logged, if `install` was called.
+    """Sends log records to the host, if `install` was called.
 
     Args:
-        pipe: To the host.
-        turn: Has the outcomes, which go first.
+        pipe: The pipe to the host.
+        turn: Holds the outcomes, which go first.
         fail: Ends the worker, because it cannot write to the host.
 
     Attributes:
-        backlog: What waits to be told.
+        backlog: The records that wait to be sent.
     """
 
     def __init__(self, pipe: Pipe, turn: Turn, fail: Callable[[BaseException], None]) -> None:
@@ -48,15 +48,16 @@ class Forwarder:
         self._fail = fail
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handler: Handler | None = None
-        self._woken = False  # since it was last looked whether there is anything
-        self._unanswered = False  # a frame is with the host
+        self._woken = False  # since the last look at the backlog
+        self._unanswered = False  # the host has not handled the last frame yet
         self._room: asyncio.Task[None] | None = None
 
     def install(self, levels: Mapping[str, int]) -> None:
-        """Have the root logger forward what it is given.
+        """Make the root logger forward its records.
 
         Args:
-            levels: Of loggers, by their names: what the host would not handle is not made.
+            levels: The levels of the host's loggers, by name, so that records which the host would
+                not handle are not made.
         """
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
@@ -66,52 +67,52 @@ class Forwarder:
         os.register_at_fork(after_in_child=self.uninstall)
 
     def keep(self) -> None:
-        """Put the handler back if a configuration of the user's has taken it away."""
+        """Add the handler again if the user's logging configuration has removed it."""
         if self._handler is not None and self._handler not in logging.root.handlers:
             logging.root.addHandler(self._handler)
 
     def uninstall(self) -> None:
-        """Forward nothing that comes."""
+        """Forward no new records."""
         handler, self._handler = self._handler, None
         if handler is not None:
             logging.root.removeHandler(handler)
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Write in this loop from now on."""
+        """Write from this loop from now on."""
         self._loop = loop
         if self.backlog:
             self.wake()
 
     def wake(self) -> None:
-        """Have the loop write what waits, in a turn of its own. In any thread."""
+        """Make the loop write the backlog, in a turn of its own; may be called in any thread."""
         if not self._woken and self._loop is not None:
             self._woken = True
             tell(self._loop, self._write)
 
     def answered(self) -> None:
-        """Go on: the host has handled what it was told last."""
+        """Go on: the host has handled the last frame."""
         self._unanswered = False
         self._write()
 
     def finish(self) -> None:
-        """Forward nothing that comes, and send all that waits: the worker has no more outcomes."""
+        """Forward no new records, and send the backlog: the worker has no more outcomes."""
         self.uninstall()
         while self.backlog:
             self._send()
         self._pipe.flush()
 
     def stop(self) -> None:
-        """Write nothing any more."""
+        """Write no more records."""
         self._loop = None
         if self._room is not None:
             self._room.cancel()
 
     def _write(self) -> None:
         if self._loop is None or self._unanswered or self._room is not None:
-            return  # it comes again when there is an answer, or room
+            return  # called again when there is an answer, or room
         try:
             self._turn.write()
-            self._woken = False  # before the look: what a thread adds after it wakes the loop
+            self._woken = False  # before the look: a record added after it wakes the loop again
             if not self.backlog:
                 return
             if self._pipe.waiting:
@@ -120,7 +121,7 @@ class Forwarder:
             self._unanswered = True
             self._send()
             self._pipe.flush()
-        except Exception as error:  # noqa: BLE001  as what it is to tell cannot be told
+        except Exception as error:  # noqa: BLE001  the worker cannot report to the host
             self._fail(error)
 
     def _send(self) -> None:
@@ -136,10 +137,10 @@ class Forwarder:
 
 
 class Handler(logging.Handler):
-    """Packs records as they come, in the thread that logs. Never raises.
+    """Packs records at once, in the thread that logs. Never raises.
 
     Args:
-        forwarder: Has the backlog.
+        forwarder: The owner of the backlog.
     """
 
     def __init__(self, forwarder: Forwarder) -> None:
@@ -148,12 +149,12 @@ class Handler(logging.Handler):
         self._packing = threading.local()
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Keep a record for the host if the filters let it pass.
+        """Keep a record for the host if it passes the filters.
 
-        Without the lock under which `logging` has a handler format: who is slow at it would hold
-        up the loop, and the thread that watches it.
+        Without the lock that `logging` holds while a handler formats: slow formatting would block
+        the loop, and the thread that watches it.
         """
-        passed: Any = self.filter(record)  # from Python 3.12 on, a record in place of it
+        passed: Any = self.filter(record)  # from Python 3.12 on, possibly another record
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return bool(passed)
@@ -172,12 +173,12 @@ class Handler(logging.Handler):
             self.release()
 
     def _pack(self, record: logging.LogRecord) -> bytes | None:
-        if vars(self._packing):  # it could go on for ever: what is formatted logs
+        if vars(self._packing):  # formatting may log, and so recurse without end
             return None
         self._packing.now = True
         try:
             return pack_record(record, os.getpid(), multiprocessing.current_process().name)
-        except BaseException:  # noqa: BLE001  who logs must not be hurt, by no record
+        except BaseException:  # noqa: BLE001  no record may raise in the code that logs it
             return None
         finally:
             del self._packing.now

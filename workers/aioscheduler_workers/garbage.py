@@ -1,10 +1,10 @@
-"""How often a worker looks for cyclic garbage: like Python, or less often where there is none.
+"""How often a worker collects cyclic garbage: as often as Python, or less often if there is none.
 
-What tasks make is mostly gone before it could be garbage, and to look at it all the same costs a
-fifth of a worker on 3.11 (`benchmarks/bench_throughput.py`). But where tasks do leave cycles
+Most objects that tasks make are freed before they could be garbage, and collecting all the same
+costs a fifth of a worker on 3.11 (`benchmarks/bench_throughput.py`). But if tasks do leave cycles
 behind, each may hold megabytes. So the threshold, the number of new objects after which the
-youngest are looked through, doubles each time some looks have found nothing, and is Python's own
-again once one finds something, or once the process has grown.
+youngest generation is collected, doubles each time several collections have found nothing, and is
+Python's own again once one finds something, or once the process has grown.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import gc
 from typing import Any
 
 LEAST, MOST = 700, 20_000  # objects
-PATIENCE = 8  # looks that find nothing, until the threshold doubles
-FOUND = 10  # a tenth of the objects was garbage: that is worth looking for
-GROWTH = 64 << 20  # bytes of resident memory between two looks at it
+PATIENCE = 8  # collections that find nothing before the threshold doubles
+FOUND = 10  # a tenth of the objects was garbage: that is worth collecting
+GROWTH = 64 << 20  # bytes of resident memory between two measurements
 
 
 class Thresholds:
-    """Sets the threshold of the youngest, until somebody else does: an initializer may."""
+    """Sets the threshold of the youngest generation until other code (an initializer) does."""
 
     def __init__(self) -> None:
         _, *self._older = gc.get_threshold()
         self._threshold = LEAST
-        self._vain = 0  # looks that found nothing, at this threshold
+        self._vain = 0  # collections that found nothing, at this threshold
         self._size: int | None = None
 
     def begin(self) -> None:
@@ -33,7 +33,7 @@ class Thresholds:
         gc.callbacks.append(self._collected)
 
     def stop(self) -> None:
-        """Leave it as it is."""
+        """Leave the threshold as it is."""
         gc.callbacks.remove(self._collected)
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
@@ -49,10 +49,10 @@ class Thresholds:
                 self._set(min(2 * self._threshold, MOST))
 
     def note_size(self, size: int) -> None:
-        """Look again soon if the process has grown; may be called from another thread.
+        """Collect again soon if the process has grown; may be called from another thread.
 
         Args:
-            size: Its resident bytes.
+            size: The process's resident memory in bytes.
         """
         if self._size is not None and size - self._size > GROWTH and self._is_ours():
             self._set(LEAST)

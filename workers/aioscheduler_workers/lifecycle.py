@@ -1,15 +1,15 @@
 """The life of a worker: it boots, ticks, and ends in one of four ways.
 
-    boot ─► ready ─┬─ close: what waits is dropped, what runs has its time and is then cancelled
-                   ├─ drain: what waits goes to the next process, what runs has `DRAIN_TIME`
+    boot ─► ready ─┬─ close: pending tasks are dropped, running ones have time, then are cancelled
+                   ├─ drain: pending tasks go to the next process, running ones have `DRAIN_TIME`
                    ├─ fail: the same, at once: something that must not fail has failed
                    └─ halt: nothing more is done or written
 
-What nobody has asked to cancel does not end as cancelled: what still runs when a drain has had its
-time is lost with the process, and told of by nobody. Of durable tasks that holds for whatever they
-make of their cancellation, but to return.
+A task whose cancellation nobody requested does not end as cancelled: one that still runs after
+`DRAIN_TIME` is lost with the process, and its end is not reported. For durable tasks that applies
+whatever they do when cancelled, unless they return.
 
-What the initializer has opened (`lifespan`) is left when nothing runs any more, by close and drain.
+Close and drain leave the lifespan, what the initializer has opened, when no task runs any more.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from .forwarder import Forwarder
 from .runner import WorkerRunner
 from .turn import Turn
 
-LAST_WORDS = 1.0  # seconds that a process which has failed has to say why
+LAST_WORDS = 1.0  # seconds that a failed process has to report why
 
 
 class _Phase(Enum):
-    """How far a life has come; it never goes back.
+    """The phase of a life; it never goes back.
 
     Attributes:
         BOOTING: The schedulers have not been started.
-        READY: They have.
-        ENDING: Nothing more is started, and what runs is let finish.
-        OVER: It has failed or was halted: no frame is taken, and only outcomes are written.
+        READY: The schedulers run.
+        ENDING: No more tasks are started, and running ones may finish.
+        OVER: It has failed or was halted: no frame is accepted, and only outcomes are written.
     """
 
     BOOTING = auto()
@@ -63,20 +63,20 @@ class Lifecycle:
 
     Args:
         engines: The schedulers.
-        runner: Told of what will not begin.
-        announcer: Knows what was not announced.
+        runner: Notified of tasks that will not begin.
+        announcer: Knows which tasks were not announced.
         turn: Writes outcomes.
-        pipe: To the host.
-        catalog: Reads the initializer.
-        recorder: Has the lateness to be told.
-        clock: Gives the present in nanoseconds since the epoch.
-        failures: What went wrong already, to be reported instead of READY.
-        forwarder: Tells the host what is logged, if it is to.
-        measure: Gives the resident bytes of this process; None: the host does not want them.
+        pipe: The pipe to the host.
+        catalog: Decodes the initializer.
+        recorder: Holds the lateness to report.
+        clock: Returns the present in nanoseconds since the epoch.
+        failures: Errors before the boot, to be reported instead of READY.
+        forwarder: Sends log records to the host, if it was installed.
+        measure: Returns the resident bytes of this process; None: the host does not need them.
 
     Attributes:
-        ticked: When the loop turned last, by its own clock.
-        part: What it does now, if that takes its time.
+        ticked: When the loop last ticked, by its own clock; 0 before it is ready.
+        part: The asyncio task of the current part of its life (boot, drain, ...), if any.
         lifespan: What the initializer has opened; None if there is none.
     """
 
@@ -115,11 +115,11 @@ class Lifecycle:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has failed or was halted, and takes no frames any more."""
+        """Whether it has failed or was halted, and accepts no more frames."""
         return self._phase is _Phase.OVER
 
     async def live(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
-        """Return when it has ended; `begin` opens the pipe, from where it is told what to do."""
+        """Live until the end; `begin` opens the pipe, by which frames of the host arrive."""
         self._loop = loop
         self._done = loop.create_future()
         begin()
@@ -128,12 +128,12 @@ class Lifecycle:
             self._ticker.cancel()
 
     def boot(self, call: bytes) -> None:
-        """Call the initializer (b"": there is none), then start the schedulers and say READY."""
-        if self._phase is _Phase.BOOTING:  # else it was told to go meanwhile
+        """Call the initializer (b"": there is none), start the schedulers, and send READY."""
+        if self._phase is _Phase.BOOTING:  # otherwise its end was requested meanwhile
             self._go_on(self._boot(call))
 
     def drain(self) -> None:
-        """Start nothing more, give what runs `DRAIN_TIME`, and end: the process is to go."""
+        """Start no more tasks, give running ones `DRAIN_TIME`, and end."""
         if self._phase is _Phase.BOOTING:
             self.close(0)
         elif self._phase is _Phase.READY:
@@ -141,21 +141,21 @@ class Lifecycle:
             self._go_on(self._drain())
 
     def close(self, timeout: float | None) -> None:
-        """Start nothing more, give what runs so many seconds, and end."""
+        """Start no more tasks, give running ones `timeout` seconds (None: no limit), and end."""
         if self._phase is not _Phase.OVER:
             self._phase = _Phase.ENDING
             self._go_on(self._close(timeout))
 
     def host_gone(self) -> None:
-        """End as by `close`, at once; nobody is left to end what swallows its cancellation."""
+        """End as by `close`, at once; no host is left to kill tasks that swallow cancellation."""
         self._is_alone = True
         self.close(0)
 
     def fail(self, error: BaseException) -> None:
         """End this process, because something in it that must not fail has failed.
 
-        What had not begun goes to the next process, and what runs is lost: it is not reported as
-        cancelled, which nobody asked for.
+        Tasks that had not begun go to the next process, and running ones are lost: they are not
+        reported as cancelled, because nobody requested that.
         """
         if self._phase is _Phase.OVER:
             return
@@ -164,7 +164,7 @@ class Lifecycle:
             engine.stop()
             engine.running.lose()
         self._announcer.stop()
-        with contextlib.suppress(Exception):  # it is known by its end, if it cannot say more
+        with contextlib.suppress(Exception):  # if this fails, its end is all that is reported
             self._turn.pack()
         with contextlib.suppress(Exception):
             self._pipe.send(wire.encode([Kind.FATAL, wire.text(text_of(error))]))
@@ -173,7 +173,7 @@ class Lifecycle:
         self._go_on(self._leave())
 
     def halt(self) -> None:
-        """Stop where it is, with nothing more written: how one dies that has no process."""
+        """Stop at once, and write nothing more: a crash, for workers without a process."""
         self._phase = _Phase.OVER
         if self.part is not None:
             self.part.cancel()
@@ -234,60 +234,60 @@ class Lifecycle:
             context.run(engine.start, self._loop, self._alarm)
 
     def _tick(self) -> None:
-        """Tell the host that this loop turns, and how late it was."""
+        """Report to the host that this loop runs, and how late it was."""
         try:
-            self._tell_tick()
-        except Exception as error:  # noqa: BLE001  it would be taken for silent
+            self._send_tick()
+        except Exception as error:  # noqa: BLE001  the host would take it for silent
             self.fail(error)
 
-    def _tell_tick(self) -> None:
+    def _send_tick(self) -> None:
         planned = self._ticker.when() if self._ticker is not None else self._loop.time()
         self.ticked = self._loop.time()
-        self._tell_load(max(0.0, self.ticked - planned))
+        self._send_load(max(0.0, self.ticked - planned))
         self._pipe.flush()
         self._pipe.check()
-        # At the same moment as the alarm, so that both take one wake-up.
+        # At the same moment as the alarm, so that both share one wake-up.
         self._ticker = self._loop.call_at(next_tick(self.ticked), self._tick)
 
-    def _tell_load(self, lag: float) -> None:
+    def _send_load(self, lag: float) -> None:
         size = 0 if self._measure is None else self._measure()
         report = *self._recorder.take(), self._catalog.confirmed, size
         self._pipe.send(wire.encode([Kind.TICK, lag, *report]))
 
     async def _close(self, timeout: float | None) -> None:
-        """Drop what was announced and has not begun; the host counts the rest as cancelled.
+        """Drop tasks that were announced and have not begun; the host cancels the pending ones.
 
-        It is told first that it has not begun: of what is durable that decides its fate.
+        UNBEGUN is sent first: it decides the fate of durable tasks.
         """
         for engine in self._engines:
             launched, _ = engine.stop()
-            self._tell_unbegun(engine, launched)
+            self._send_unbegun(engine, launched)
             for number, entry in launched.items():
                 self._runner.withdrawn(engine, number, entry)
         self._announcer.stop()
         await self._finish(timeout, drains=False)
 
     async def _drain(self) -> None:
-        """Give back what was announced and has not begun, and tell the host that it will end.
+        """Notify the host of the drain, and return tasks that were announced and have not begun.
 
-        What waits is not told of: the host has it, and hands it to the next process.
+        Pending tasks need no report: the host has them, and sends them to the next process.
         """
         self._pipe.send(wire.encode([Kind.DRAINING]))
         for engine in self._engines:
             launched, _ = engine.stop()
-            self._tell_unbegun(engine, launched)
+            self._send_unbegun(engine, launched)
         self._announcer.stop()
         await self._finish(DRAIN_TIME, drains=True)
 
-    def _tell_unbegun(self, engine: Engine[Entry], launched: Iterable[int]) -> None:
-        """Tell the host which tasks were announced and have not begun."""
+    def _send_unbegun(self, engine: Engine[Entry], launched: Iterable[int]) -> None:
+        """Report to the host which tasks were announced and have not begun."""
         held_back = self._announcer.is_held_back
         unbegun = [number for number in launched if not held_back(number)]
         if unbegun:
             self._pipe.send(wire.encode([Kind.UNBEGUN, engine.index, unbegun]))
 
     async def _finish(self, timeout: float | None, drains: bool) -> None:
-        """End what runs, leave what it has shared, and write the last outcomes."""
+        """End running tasks, leave the lifespan, and write the last outcomes."""
         cancel = Running.give_up if drains else Running.stop
         began = self._loop.time()
         if self._alarm is not None:
@@ -296,7 +296,7 @@ class Lifecycle:
         given_up = await end_running(self._engines, timeout, cancel=cancel)
         if self.lifespan is not None:
             await self.lifespan.leave(time_to_leave(began, timeout, self._loop.time()))
-        self._tell_load(0.0)
+        self._send_load(0.0)
         self._turn.write()
         self._forwarder.finish()
         if drains and not given_up:
@@ -304,6 +304,6 @@ class Lifecycle:
             self._pipe.flush()
         await self._pipe.drain()
         if given_up and not self._is_alone:
-            # The host ends this process, and tells what swallows its cancellation.
+            # The host ends this process, and reports the tasks that swallowed their cancellation.
             await self._loop.create_future()
         self._leave_now()

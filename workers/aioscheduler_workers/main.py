@@ -3,10 +3,10 @@
 Rules of this file:
 
 1. A worker never outlives its host by more than two seconds, whatever its tasks do: the kernel
-   kills it (Linux), and a thread watches as well. Without ctypes, which not every Python has.
-2. Ctrl-C in a terminal is the host's to answer: a worker leaves the host's group, and what comes
-   before does nothing.
-3. `main` never raises: multiprocessing would print it over the user's terminal.
+   kills it (Linux), and a thread watches, too. Without ctypes, which some builds of Python lack.
+2. The host must handle Ctrl-C in a terminal: a worker leaves the host's group, and ignores an
+   interrupt that comes before.
+3. `main` never raises: multiprocessing would print the error over the user's terminal.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ CANCELLED = "a task has cancelled all asyncio tasks of its worker, and with them
 async def main(
     reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
 ) -> int | None:
-    """Run one worker until it is told to end, or its host is gone.
+    """Run one worker until its end is requested, or its host is gone.
 
     Args:
-        reader: Frames from the host.
-        writer: Frames to the host.
-        box: What survives this process.
-        config: What the manager tells this worker.
+        reader: The connection for frames from the host.
+        writer: The connection for frames to the host.
+        box: The black box, which survives this process.
+        config: The worker's configuration.
 
     Returns:
-        The status to exit with, if it was cancelled.
+        The exit status, if its asyncio task was cancelled; otherwise None.
     """
     enter_worker()
     own = os.getpid()
@@ -58,11 +58,11 @@ async def main(
     _die_with(config.host)
     _set_name(config.short_name)
     _write_whole_lines()
-    gc.freeze()  # what is here stays
+    gc.freeze()  # everything imported so far is permanent
     thresholds = Thresholds()
     thresholds.begin()
     loop = asyncio.get_running_loop()
-    # The pipe owns copies: a Connection closes its descriptor when it is collected.
+    # The pipe owns duplicates: a Connection closes its descriptor when it is collected.
     fds = os.dup(reader.fileno()), os.dup(writer.fileno())
     reader.close()
     writer.close()
@@ -73,7 +73,7 @@ async def main(
         worker = Worker(config, loop_failure, box.begun, ShiftedClock(config.clock_lead))
     if config.forward_logs:
         worker.forwarder.install(config.log_levels)
-    _drain_when_told(worker, loop)
+    _drain_on_sigterm(worker, loop)
     end_with_the_task(worker, loop)
     watched = (worker, loop, config, thresholds, box)
     threading.Thread(target=watch, args=watched, daemon=True).start()
@@ -85,52 +85,52 @@ async def main(
         box.blame(None, CANCELLED, "")
         return 1
     if not await _end_everything():
-        os._exit(0)  # asyncio's own way would wait for it
+        os._exit(0)  # asyncio itself would wait for the rest
     return None
 
 
 def _ignore_interrupt() -> None:
-    """Take SIGINT, blocked since before the process began, and do nothing with it.
+    """Ignore SIGINT, which was blocked before the process began.
 
-    A handler and not SIG_IGN, which programs that tasks start would inherit.
+    With a handler instead of SIG_IGN, which programs started by tasks would inherit.
     """
 
     def ignore(signum: int, frame: FrameType | None) -> None:
-        """Nothing: the host will say what to do."""
+        """Do nothing: the host decides."""
 
     signal.signal(signal.SIGINT, ignore)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _drain_when_told(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
-    """Have SIGTERM end the worker in an orderly way, and a child that a task forks at once.
+def _drain_on_sigterm(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
+    """Make SIGTERM drain the worker, and end a child forked by a task at once.
 
-    Not by `loop.add_signal_handler`: its wake-up descriptor would be shared with forked children,
-    and a pool of theirs that is terminated would end this worker.
+    Not with `loop.add_signal_handler`: its wake-up descriptor would be shared with forked children,
+    and terminating a pool of theirs would end this worker.
     """
 
-    def told(signum: int, frame: FrameType | None) -> None:
+    def drain(signum: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(worker.drain)
 
-    signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGTERM, drain)
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _set_name(name: str) -> None:
-    """Set what `ps` and `top` show, of which the kernel takes 15 bytes."""
+    """Set the name shown by `ps` and `top`; the kernel keeps 15 bytes."""
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as file:
         file.write(name)
 
 
 def _die_with(host: int) -> None:
-    """Have the kernel kill this process when its host ends, whatever its own threads do then.
+    """Make the kernel kill this process when its host ends, whatever its own threads do then.
 
-    And what it has started with it, such as the processes of a pool, which would wait for work for
-    ever: they are in its process group, which is its own.
+    Processes that it has started are killed, too: those of a pool, for example, which would wait
+    for work for ever. They are in its process group, which it has of its own.
 
-    The host's end of a pipe is closed by its death: that is made a signal, and the signal SIGKILL.
-    PR_SET_PDEATHSIG would come when the *thread* of the host ends that has started this process.
+    The host's death closes its end of a pipe: this raises a signal, which is set to SIGKILL.
+    PR_SET_PDEATHSIG would come when the *thread* of the host that started this process ends.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -145,13 +145,13 @@ def _die_with(host: int) -> None:
             fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
             fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
     os.register_at_fork(after_in_child=lambda: _let_go(parent.sentinel))
-    # It may have died before.
+    # The host may have died before.
     if os.getppid() != host or multiprocessing.connection.wait([parent.sentinel], 0):
         os._exit(1)
 
 
 def _let_go(sentinel: int) -> None:
-    """In a forked child: it dies with the host, by its group, and not with this worker."""
+    """Let a forked child die with the host, by its group, and not with this worker."""
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, sentinel, inheritable=False)
@@ -159,14 +159,14 @@ def _let_go(sentinel: int) -> None:
 
 
 def _write_whole_lines() -> None:
-    """Have each printed line written at once and whole, so that workers do not tear them."""
+    """Write each printed line at once and whole, so that workers do not mix their lines."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
 
 
 async def _end_everything() -> bool:
-    """End what tasks have left running, as `asyncio.run` does; False if some of it does not end."""
+    """End what tasks left running, as `asyncio.run` does; return False if some does not end."""
     own = asyncio.current_task()
     left = [task for task in asyncio.all_tasks() if task is not own]
     for task in left:

@@ -1,9 +1,9 @@
-"""One task's run: its bytes are decoded, its function is called and awaited, its outcome is told.
+"""A task's run: its bytes are decoded, its function is called and awaited, its outcome reported.
 
-    execute ─► open ─► call ─┬─► it returned: told at once, and no asyncio task was needed
-                             └─► what it returned is awaited, in an asyncio task ─► told
+    execute ─► open ─► call ─┬─► a plain value: reported at once, without an asyncio task
+                             └─► an awaitable: awaited in an asyncio task ─► reported
 
-Whatever a task does, it ends in `_returned`, `_raised` or `_end`; a failure of those is the
+Whatever a task does, it ends in `_returned`, `_raised` or `_end`; an error in those is the
 worker's own.
 """
 
@@ -41,7 +41,7 @@ from .announcer import Announcer, Entry
 from .outcome import encode_failure, encode_refusal, encode_unasked, encode_unopened
 from .turn import Turn
 
-_PLAIN = (None, None, 1, None, None)  # what a run needs of a task without a record
+_PLAIN = (None, None, 1, None, None)  # `_read_record` of a task without a record
 _ALONE = frozenset((NoneType, bool, int, float, str))  # of a payload that is the one argument
 _VALUES = frozenset((NoneType, bool, int, float, str, bytes, tuple, list, dict, set))
 
@@ -50,14 +50,14 @@ class WorkerRunner:
     """Runs the entries of a worker's engines (`engine.Runner`).
 
     Args:
-        config: Of the worker.
+        config: The worker's configuration.
         catalog: Reads and writes payloads.
-        announcer: Announces what is due, and has the large payloads.
-        turn: Told of every end.
-        proxy: The manager, to tasks.
+        announcer: Announces due tasks, and holds the large payloads.
+        turn: Reports every end to the host.
+        proxy: The manager as tasks see it.
         begun: Where to store the number of the task that each scheduler began last, plus one; and
-            behind those words one for each, of timed tasks that begin on the host's word.
-        clock: Gives the present in nanoseconds since the epoch.
+            after those words, one for each scheduler's last timed task that needed CONFIRM.
+        clock: Returns the present in nanoseconds since the epoch.
         fail: Ends the worker.
     """
 
@@ -88,18 +88,18 @@ class WorkerRunner:
             self._begun = self._begun_on_word
         self._clock = clock
         self._fail = fail
-        self._known: dict[int | bytes, Callable[..., Any]] = {}  # by number, that took one value
+        self._known: dict[int | bytes, Callable[..., Any]] = {}  # called with one plain value
         self._plain: set[int | bytes] = set()  # those of them that are not async
-        self._opened: tuple[bytes, Any] = (b"", None)  # the last function that came with a frame
+        self._opened: tuple[bytes, Any] = (b"", None)  # the last function pickled in a frame
         self._end_child: Callable[[BaseException | None], NoReturn] | None = None
 
     def disown(self, end: Callable[[BaseException | None], NoReturn]) -> None:
-        """Tell nothing of the task that has forked this child, and end with it; see `Worker`."""
+        """Report nothing about the task that forked this child, and end with it; see `Worker`."""
         self._end_child = end
         self._report = lambda *_: end(None)
 
     def forget(self) -> None:
-        """Drop what is kept of functions: some of them may have been retired."""
+        """Drop all known functions: some of them may have been retired."""
         self._known.clear()
         self._plain.clear()
 
@@ -122,7 +122,7 @@ class WorkerRunner:
             else:
                 if isinstance(payload, list):
                     payload = self._announcer.pop_blob(number)
-                    if self._is_queue:  # which may keep it for another attempt
+                    if self._is_queue:  # a queue may keep it for another attempt
                         entry = function, payload, record
                 called, args, kwargs = self._open(function, payload)
                 if type(function) is bytes:
@@ -152,7 +152,7 @@ class WorkerRunner:
                 return self._follow(engine, number, entry, called, options, value)
         except asyncio.CancelledError as error:
             self._cancelled(engine, number, called, error)
-        except StopIteration as error:  # nobody could raise it in who awaits: as in a coroutine
+        except StopIteration as error:  # awaiting could not raise it; replaced as in a coroutine
             stopped = RuntimeError(f"{name_of(called)} raised StopIteration")
             stopped.__cause__ = error
             self._raised(engine, number, entry, called, options, stopped)
@@ -180,8 +180,8 @@ class WorkerRunner:
         else:
             self._returned(engine, number, value)
 
-    # Before Python 3.12 a task's first step comes with its first turn, and so does all of this; but
-    # a plain function is called at once, if no such step is ahead of it.
+    # Before Python 3.12 a task's first step, and so its call, comes in the loop's next turn. But
+    # a plain function is called at once if no such step is ahead of it.
 
     async def _begin_later(
         self, engine: Engine[Entry], number: int, entry: Entry, due: int
@@ -213,7 +213,7 @@ class WorkerRunner:
             if number in engine.running:  # it did not end in its first step
                 engine.ended(number)
             self._report(engine.index, number, ending, payload)
-        except Exception as error:  # noqa: BLE001  it would have no end
+        except Exception as error:  # noqa: BLE001  its end would go unreported
             self._fail(error)
 
     def _cancelled(
@@ -237,7 +237,7 @@ class WorkerRunner:
         if self._end_child is not None:
             self._end_child(error)
         if engine.running.was_interrupted(number) and self._is_kept(called):
-            self._end(engine, number, wire.CANCELLED, None)  # what it makes of that is no failure
+            self._end(engine, number, wire.CANCELLED, None)  # its reaction to that is no failure
             return
         ending = wire.FAILED
         try:
@@ -253,7 +253,7 @@ class WorkerRunner:
                     name = (options and options.name) or describe(name_of, called)
                     self._retry(engine, number, entry, wait, failure_line(name, error))
                     return
-        except Exception as own:  # noqa: BLE001  it would have no end
+        except Exception as own:  # noqa: BLE001  its end would go unreported
             self._fail(own)
             return
         self._end(engine, number, ending, encode_failure(self._catalog, error))
@@ -261,7 +261,7 @@ class WorkerRunner:
     def _retry(
         self, engine: Engine[Entry], number: int, entry: Entry, wait: int, line: str
     ) -> None:
-        """Have a task start once more: the host gives it to us again, or a queue keeps it."""
+        """Let a task start again: the host sends it again, or a queue keeps it."""
         self._turn.retry(engine.index, number, wait, line)
         if not self._is_queue:
             engine.ended(number)
@@ -281,9 +281,9 @@ class WorkerRunner:
                 given_up = engine.running.was_given_up(number)
                 engine.ended(number)
                 if given_up and ending == wire.CANCELLED:
-                    return  # nobody asked for that: it is lost with its process
+                    return  # nobody requested that: it is lost with its process
             self._report(engine.index, number, ending, payload)
-        except Exception as error:  # noqa: BLE001  it would have no end
+        except Exception as error:  # noqa: BLE001  its end would go unreported
             self._fail(error)
 
     def withdrawn(self, engine: Engine[Entry], number: int, entry: Entry) -> None:
@@ -292,24 +292,24 @@ class WorkerRunner:
         self._end(engine, number, wire.CANCELLED, None)
 
     def broken(self, engine: Engine[Entry], error: Exception, launched: dict[int, Entry]) -> None:
-        """End this process; what it had launched and not begun goes to the next."""
+        """End this process; its launched tasks that have not begun go to the next one."""
         self._fail(error)
 
     def context_of(self, engine: Engine[Entry]) -> SchedulerContext:
-        """Return what the tasks of an engine have in common."""
+        """Return the context that the tasks of an engine share."""
         return self._contexts[engine.index]
 
     def _is_kept(self, called: Any) -> bool:
-        """Whether the tasks of a function are in the host's store."""
+        """Return whether the tasks of a function are in the host's store."""
         if not self._config.has_store or type(called) is not FunctionType:
             return False
-        # What came by value is known by its code alone.
+        # A function that came by value is known by its code alone.
         return bool(registry.of_function(called) or registry.of_code(called.__code__))
 
     def _read_record(
         self, record: int | list[Any]
     ) -> tuple[Options | None, int | None, int, int | None, Captured | None]:
-        """Give what a run needs, as `wire.run_of` does, but options and captured values read."""
+        """Return the fields of `wire.run_of`, with options and captured values decoded."""
         if isinstance(record, int):
             return self._catalog.find_options(record), None, 1, None, None
         number, alias, attempt, given, payload = wire.run_of(record)
@@ -321,15 +321,15 @@ class WorkerRunner:
         try:
             captured: Captured = self._catalog.decode(payload)
         except BaseException as error:
-            with suppress(Exception):  # its class may forbid it
-                note = "it came up where what Manager(context=...) lists was read for the task"
+            with suppress(Exception):  # its class may forbid notes
+                note = "it was raised while the task's values of Manager(context=...) were read"
                 BaseException.add_note(error, note)
             raise
         return captured
 
     def _restore(self, captured: Captured) -> None:
         propagation = self._catalog.propagation
-        assert propagation is not None  # of the manager that has captured
+        assert propagation is not None  # as the manager has captured values
         propagation.restore(captured)
 
     def _open(
@@ -345,15 +345,15 @@ class WorkerRunner:
         return opened
 
     def _open_function(self, pickled: bytes) -> Callable[..., Any]:
-        """Decode a function that came with its frame; once for the tasks of a frame."""
-        if self._opened[0] is not pickled:  # one for all tasks of a frame, and for no other
+        """Decode a function pickled in a frame; once for all tasks of the frame."""
+        if self._opened[0] is not pickled:  # the same object for all tasks of a frame only
             self._opened = pickled, self._catalog.decode(pickled)
         found: Any = self._opened[1]
         function: Callable[..., Any] = found.function if isinstance(found, Durable) else found
         return function
 
     def _late_options(self, options: Options | None) -> Options | None:
-        """Return a task's options, with those of its function that the host has not."""
+        """Return a task's options, with those of its function, which the host does not know."""
         found = self._opened[1]
         if not isinstance(found, Durable):
             return options
@@ -367,13 +367,13 @@ STEPS: frozenset[CodeType] = frozenset(
         WorkerRunner._begin_later.__code__,
     )
 )
-"""What calls a task's own code."""
+"""The code that calls a task's own code."""
 
 _OURS = STEPS | {run_with.__code__}
 
 
 def _of_task(trace: TracebackType | None) -> TracebackType | None:
-    """Give the part of a traceback that is the task's own, if there is one."""
+    """Return the part of a traceback that is the task's own; None if there is none."""
     while trace is not None and trace.tb_frame.f_code in _OURS:
         trace = trace.tb_next
     return trace

@@ -1,4 +1,4 @@
-"""How much memory this process has: to recycle it, and to look for garbage when it has grown."""
+"""The memory of this process: to recycle it, and to collect garbage when it has grown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import mmap
 
 
 def resident_bytes() -> int:
-    """Return the bytes of memory that this process has; 0 where that is not known. Never raises."""
+    """Return the resident memory of this process in bytes; 0 if unknown. Never raise."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * mmap.PAGESIZE
@@ -16,8 +16,8 @@ def resident_bytes() -> int:
 
 def _ask_psutil() -> int:
     try:
-        import psutil  # which workers on Linux do without
+        import psutil  # not needed in workers on Linux
 
         return int(psutil.Process().memory_info().rss)
-    except Exception:  # noqa: BLE001  it knows no better
+    except Exception:  # noqa: BLE001  not installed, or it fails
         return 0

@@ -1,8 +1,8 @@
-"""What the loop of a worker is doing, looked at from another thread: which step, and whose it is.
+"""What the loop of a worker is doing, as seen from another thread: the step and its owner.
 
-A step is what the loop calls and waits for: a callback, or a part of a coroutine from one await to
-the next. It is a task's if the task's own code runs in it, or if it runs in a context that the task
-has left to it: that of an asyncio task which the task has made, or of a callback.
+A step is one call by the loop: a callback, or a part of a coroutine from one await to the next. It
+belongs to a task if the task's own code runs in it, or if it runs in a context inherited from the
+task: that of an asyncio task which the task has made, or of a callback.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from aioscheduler.refs import TaskRef
 
 from .runner import STEPS
 
-_CALL: CodeType = asyncio.Handle._run.__code__  # by which asyncio's own loop calls everything
-_LOOP: Any = asyncio.BaseEventLoop  # what types do not know of it is used
+_CALL: CodeType = asyncio.Handle._run.__code__  # asyncio's own loop calls everything by it
+_LOOP: Any = asyncio.BaseEventLoop  # Any, because its private methods are used
 _BETWEEN: frozenset[CodeType] = frozenset((_LOOP._run_once.__code__, _LOOP.run_forever.__code__))
-_BELOW: CodeType = WorkerProcess.run_async.__code__  # uvloop has no frames, but stands on this
-_BOUNDS = STEPS | {LIFESPAN, _CALL}  # they call what is a user's
+_BELOW: CodeType = WorkerProcess.run_async.__code__  # uvloop has no frames, but is called by this
+_BOUNDS = STEPS | {LIFESPAN, _CALL}  # they call users' code
 
 
 class Step(NamedTuple):
-    """What the loop's thread was seen in.
+    """The step in which the loop's thread was seen.
 
     Attributes:
         frame: The innermost frame.
         called: The frame that the loop has called, or that calls for it.
-        own: The one in which a task's code is called; None: it is no part of a task.
-        current: The asyncio task of which it is a part, if it is of one.
+        own: The frame that calls a task's code; None: the step is no part of a task.
+        current: The asyncio task of which the step is a part, if any.
     """
 
     frame: FrameType
@@ -46,19 +46,19 @@ class Step(NamedTuple):
     current: asyncio.Task[Any] | None
 
     def is_same(self, other: Step) -> bool:
-        """Whether it is the step that was seen before.
+        """Return whether this is the same step as one seen before.
 
-        Only if the loop has not gone once round in between: a coroutine keeps its frame.
+        Valid only if the loop has had no turn in between: a coroutine keeps its frame.
         """
         return self.called is other.called and self.own is other.own
 
 
 def find_step(loop: asyncio.AbstractEventLoop, thread: int) -> Step | None:
-    """Return the step that a loop is in; None if it waits, or is between two of them.
+    """Return the step that a loop is in; None if it waits, or is between two steps.
 
     Args:
         loop: The loop.
-        thread: Where it runs.
+        thread: The thread in which it runs.
     """
     frame = innermost = sys._current_frames().get(thread)
     called = own = None
@@ -77,7 +77,7 @@ def find_step(loop: asyncio.AbstractEventLoop, thread: int) -> Step | None:
 
 
 def owner_of(step: Step) -> TaskRef | None:
-    """Return the task whose step it is; None: it is none's, or that cannot be known."""
+    """Return the task that a step belongs to; None if it belongs to none, or that is unknown."""
     if step.own is not None:  # `engine.running` does not have a task in its first step
         own = step.own.f_locals
         shared, number = own["self"].context_of(own["engine"]), own["number"]
@@ -92,7 +92,7 @@ def owner_of(step: Step) -> TaskRef | None:
 
 
 def _context_of(step: Step) -> Context | None:
-    """Return the context of a step, as far as loop and Python have it to be known."""
+    """Return the context of a step, if the loop and Python's version permit."""
     if step.called.f_code is _CALL:
         context: Context = step.called.f_locals["self"]._context
         return context
@@ -102,11 +102,11 @@ def _context_of(step: Step) -> Context | None:
 
 
 def describe(step: Step | None, own: str) -> str:
-    """Name what runs in a step.
+    """Return the name of what runs in a step.
 
     Args:
-        step: The step; None: none was found.
-        own: What the worker itself does in its asyncio task (`Worker.name_own`); "" for nothing.
+        step: The step; None if none was found.
+        own: The worker's own part that its asyncio task runs (`Worker.name_own`); "" for none.
     """
     ref = None if step is None else owner_of(step)
     if step is None:
@@ -116,7 +116,7 @@ def describe(step: Step | None, own: str) -> str:
     coro: Any = None if step.current is None else step.current.get_coro()
     if coro is not None and getattr(coro, "cr_code", None) not in STEPS:
         name = failures.describe(name_of, coro)
-        # Whose it is may not be known: it may be a lifespan's or a library's.
+        # Its owner may be unknown: it may be a lifespan's or a library's.
         return (
             f"the asyncio task of {name}()"
             if ref is None
@@ -125,13 +125,13 @@ def describe(step: Step | None, own: str) -> str:
     if step.own is None:
         return "a callback of the loop" if ref is None else f"a callback of task {ref}"
     called, options = step.own.f_locals.get("called"), step.own.f_locals.get("options")
-    if called is None:  # its arguments are read
+    if called is None:  # its arguments are being read
         return f"task {ref}"
     return f"task {(options and options.name) or failures.describe(name_of, called)} {ref}"
 
 
 def stack_of(frame: FrameType | None) -> str:
-    """Return the stack from the loop's step on: what is before that is the same in all of them."""
+    """Return the stack from the loop's step on; the frames before it are always the same."""
     inner: list[tuple[FrameType, int]] = []
     for found in traceback.walk_stack(frame):
         if found[0].f_code in _BOUNDS and inner:

@@ -1,4 +1,4 @@
-"""What one turn of the loop brings forth, written together.
+"""The outcomes of one turn of the loop, written together.
 
 outcomes, one by one ─► a frame for each scheduler and ending ─┐
 attempts that failed ─► a frame for each scheduler ────────────┼─► the pipe, at the turn's end
@@ -14,16 +14,16 @@ from aioscheduler._transport import wire
 from aioscheduler._transport.pipe import Pipe
 from aioscheduler._transport.wire import Kind, Payload
 
-MAX_OUTCOMES = 256  # tasks whose outcomes are sent together
+MAX_OUTCOMES = 256  # outcomes in one frame
 
 
 class Turn:
-    """Collects outcomes, and has them written at the end of the loop's turn.
+    """Collects outcomes, and writes them at the end of the loop's turn.
 
     Args:
-        pipe: To the host.
-        schedulers: How many the worker has.
-        fail: Ends the worker, because what it was to tell would never be known.
+        pipe: The pipe to the host.
+        schedulers: The number of the worker's schedulers.
+        fail: Ends the worker, because its outcomes would be lost.
     """
 
     def __init__(self, pipe: Pipe, schedulers: int, fail: Callable[[BaseException], None]) -> None:
@@ -38,23 +38,23 @@ class Turn:
         self._end: asyncio.Handle | None = None  # of this turn
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the turns of this loop from now on."""
+        """Write at the ends of this loop's turns from now on."""
         self._loop = loop
 
     def stop(self) -> None:
-        """Write nothing any more."""
+        """Write no more."""
         self._loop = None
         if self._end is not None:
             self._end.cancel()
 
     def report(self, scheduler: int, number: int, ending: int, payload: Payload) -> None:
-        """Tell the host how a task has ended.
+        """Report to the host how a task has ended.
 
         Args:
             scheduler: Its scheduler.
             number: Its number.
-            ending: One of `wire`.
-            payload: What it returned or raised.
+            ending: Its ending, one of those in `wire`.
+            payload: The payload of its result or failure.
         """
         if type(payload) is bytes:
             if len(payload) > wire.BLOB_LIMIT:
@@ -72,13 +72,13 @@ class Turn:
             self.write_soon()
 
     def retry(self, scheduler: int, number: int, wait: int, line: str) -> None:
-        """Tell the host that an attempt has failed, and that the task is to start once more.
+        """Report to the host that an attempt has failed, and that the task will start again.
 
         Args:
             scheduler: Its scheduler.
             number: Its number.
             wait: Nanoseconds until then.
-            line: Who has failed, and with what.
+            line: The task's name and its failure, in one line.
         """
         numbers, waits, lines = self._retries.setdefault(scheduler, ([], [], []))
         numbers.append(number)
@@ -90,23 +90,23 @@ class Turn:
         self.write_soon()
 
     def write_soon(self) -> None:
-        """Write what was collected or sent when this turn of the loop ends."""
+        """Write everything collected or sent when this turn of the loop ends."""
         if self._end is None and self._loop is not None:
             self._end = self._loop.call_soon(self.write)
 
     def write(self) -> None:
-        """Write it now."""
+        """Write everything collected or sent now."""
         if self._end is not None:
             self._end.cancel()
             self._end = None
         try:
             self.pack()
             self._pipe.flush()
-        except Exception as error:  # noqa: BLE001  what it was to tell would never be known
+        except Exception as error:  # noqa: BLE001  outcomes would be lost
             self._fail(error)
 
     def pack(self) -> None:
-        """Make frames of what was collected."""
+        """Make frames of everything collected."""
         self._bytes = 0
         for index, (numbers, payloads) in enumerate(self._outcomes):
             if numbers:

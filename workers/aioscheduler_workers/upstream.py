@@ -1,4 +1,4 @@
-"""What tasks ask of their manager: requests to the host, ahead of the outcomes of who asks."""
+"""Requests of tasks to their manager: sent to the host ahead of the outcomes of those tasks."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from aioscheduler.task import TaskRef, check_ref
 
 
 class WorkerUpstream:
-    """Takes what tasks schedule and cancel, for their manager's proxy (`inside.Upstream`).
+    """Accepts requests of tasks from their manager's proxy (`inside.Upstream`).
 
     Args:
-        config: Of the worker.
+        config: The worker's configuration.
         shipper: Takes coroutines apart.
-        pipe: To the host.
-        clock: Gives the present in nanoseconds since the epoch.
-        write_soon: Has what was sent written.
+        pipe: The pipe to the host.
+        clock: Returns the present in nanoseconds since the epoch.
+        write_soon: Schedules the write of sent frames.
         fail: Ends the worker.
     """
 
@@ -53,7 +53,7 @@ class WorkerUpstream:
         self._write_soon = write_soon
         self._fail = fail
         self._placement = Placement(config.layout, config.order is Order.TIMED)  # for keys
-        # No number of the host's is as large, and no other process of the manager gives the same.
+        # Larger than all numbers of the host, and unlike those of other processes of the manager.
         process = config.generation * len(config.layout) + config.worker
         self._next_alias = (1 << NUMBER_BITS) + (process << ALIAS_BITS)
 
@@ -107,8 +107,8 @@ class WorkerUpstream:
         return TaskRef(config.manager, worker, scheduler, alias)
 
     def cancel_inside(self, ref: TaskRef) -> bool:
-        """Send the host the request; whether it comes in time is not known here."""
-        store = ref.manager if self._config.has_store else ""  # which it is the host knows
+        """Send the request to the host; whether it arrives in time is unknown here."""
+        store = ref.manager if self._config.has_store else ""  # only the host knows the store's id
         check_ref(ref, self._config.manager, self._placement, store)
         self._ask("cancel", *ref)
         return True
@@ -119,7 +119,7 @@ class WorkerUpstream:
             for part, last in wire.cut(wire.pack(request)):
                 self._pipe.send(wire.encode([Kind.INSIDE, part, last]))
         except Exception as error:
-            self._fail(error)  # what was sent of it must not be taken for the whole
+            self._fail(error)  # so that the parts sent are not taken for the whole
             raise
         self._write_soon()
 
@@ -127,15 +127,15 @@ class WorkerUpstream:
 def _check_durable(
     durable: Durable, payload: Payload, captured: bytes | None
 ) -> tuple[bytes, bytes | None]:
-    """Return the payloads of a task as a store has them.
+    """Return the payloads of a task as they are stored.
 
     Raises:
-        NotDurable: Something of it goes by value, and could not be read by the next host.
+        NotDurable: A part of it travels by value, and could not be read by the next host.
     """
     for part, what in ((payload, "an argument"), (captured, "a value of Manager(context=...)")):
         if isinstance(part, Leased) and part.leases:
             raise NotDurable(
-                f"{what} of {durable.qualname}() has a class or function that was made here, and "
-                "that the next host could not import: define it at the top of a module"
+                f"{what} of {durable.qualname}() has a class or function that was defined here, "
+                "and that the next host could not import: define it at the top of a module"
             )
     return payload if isinstance(payload, bytes) else wire.pack([payload]), captured

@@ -1,17 +1,17 @@
-"""The thread beside a worker's loop: it ends what has no host, and sees what blocks the loop.
+"""The thread beside a worker's loop: ends orphaned processes, and sees what blocks the loop.
 
     the host has ended ─────────────────────────► the process ends, after `ORPHAN_GRACE`
-    no tick for `BLOCKED_AFTER` ────────────────► said in the log, with the stack
+    no tick for `BLOCKED_AFTER` ────────────────► reported in the log, with the stack
     one step for longer than `block_timeout` ───► last words, and the process ends
 
-What is blocked is reported by the ticks of the loop, once a second. That is too coarse for a
-`block_timeout`: with one, the thread asks the loop for a turn (`Probe`) and looks in which step it
-is for as long as that does not come. A loop that turns is not looked at, and without a
-`block_timeout` it is not asked.
+Blocks are detected by the ticks of the loop, once a second. That is too coarse for a
+`block_timeout`: with one, the thread requests a turn of the loop (`Probe`), and looks at the step
+in which the loop is until that turn comes. A loop that keeps turning is not looked at, and without
+a `block_timeout` no turn is requested.
 
-The thread does not touch the pipe, where it would tear frames of the loop's. Nor does it call what
-is a user's and may raise or never return, such as a handler of the log or the name of a task: what
-it has seen is told in a thread of its own. Nothing keeps Python from collecting garbage in it.
+The thread does not touch the pipe, where it would corrupt frames of the loop. Nor does it call
+users' code that may raise or never return, such as a log handler or the name of a task: reports are
+made in threads of their own. But nothing keeps Python from collecting garbage in it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ log: logging.Logger = logging.getLogger("aioscheduler")
 
 BLOCKED_AFTER = 3 * TICK  # seconds without a turn of the loop, after which it is reported
 WATCH_EVERY = 2 * TICK
-LATE = 0.5  # seconds after which a look of this thread shows that the process stood still
-ORPHAN_GRACE = 1.0  # seconds a worker without a host has to end its tasks, or what they have left
-_LOOKS = 8  # in each `block_timeout`, so that its end is seen an eighth late, if not `_LEAST`
+LATE = 0.5  # seconds by which a late look of this thread shows that the process stood still
+ORPHAN_GRACE = 1.0  # seconds that a worker without a host has to end its tasks and their remains
+_LOOKS = 8  # in each `block_timeout`, so that its end is seen at most an eighth (or `_LEAST`) late
 _LEAST = 0.02  # seconds between two looks
 _SLACK = 0.1  # seconds by which a look may come late, at most
 
@@ -58,7 +58,7 @@ def watch(
     thresholds: Thresholds,
     box: BlackBox,
 ) -> None:
-    """End this process after its host, or when it is blocked; report what blocks the loop."""
+    """End this process after its host, or at its `block_timeout`; report what blocks the loop."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     watcher = Watcher(worker, loop, config.block_timeout, thresholds, box)
@@ -76,9 +76,9 @@ class Watcher:
     Args:
         worker: The worker.
         loop: Its loop.
-        timeout: Its `block_timeout` in seconds, if it has one.
-        thresholds: Told of the size.
-        box: Has the last words.
+        timeout: Its `block_timeout` in seconds; None if it has none.
+        thresholds: Receives the size.
+        box: Receives the last words.
 
     Attributes:
         period: Seconds between two looks.
@@ -105,7 +105,7 @@ class Watcher:
         self._has_failed = False
 
     def look(self) -> None:
-        """Look once. Does not raise: the next look is to come, whatever this one has met."""
+        """Look once. Never raise: the next look must come, whatever happens in this one."""
         self._count += 1
         self._try(self._look_at_step)
         if self._count % self._looks == 0:
@@ -115,10 +115,10 @@ class Watcher:
     def _try(self, part: Callable[[], None]) -> None:
         try:
             part()
-        except BaseException as error:  # noqa: BLE001  such as a MemoryError; all of it
-            if not self._has_failed:  # or it is told 50 times a second
+        except BaseException as error:  # noqa: BLE001  such as a MemoryError
+            if not self._has_failed:  # otherwise it could be reported 50 times a second
                 self._has_failed = True
-                with suppress(BaseException):  # nobody can be told
+                with suppress(BaseException):  # it cannot be reported
                     self._reports.begin(_report_failure, error)
 
     def _look_at_step(self) -> None:
@@ -140,20 +140,20 @@ class Watcher:
 
 
 class Reports:
-    """Writes into the log, in a thread for each report, one at a time.
+    """Writes to the log, in a thread for each report, one at a time.
 
-    The log's handlers are a user's, and so are names that are told: what they raise is told on
-    standard error, as of any thread, and if they do not return no other report is made.
+    The log's handlers and the names in reports are users' code: what they raise is printed on
+    standard error, as in any thread, and if they do not return, no other report is made.
     """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
 
     def begin(self, report: Callable[..., None], *args: object) -> None:
-        """Have a report made, if none is under way.
+        """Begin a report, if none is under way.
 
         Raises:
-            RuntimeError: There can be no more threads.
+            RuntimeError: No more threads can be started.
         """
         if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=report, args=args, name="report", daemon=True)
@@ -162,15 +162,15 @@ class Reports:
 
 
 def looks_between(timeout: float) -> int:
-    """Return how many looks at the loop a `block_timeout` needs in `WATCH_EVERY` seconds."""
+    """Return the number of looks in `WATCH_EVERY` seconds that a `block_timeout` needs."""
     return min(max(math.ceil(_LOOKS * WATCH_EVERY / timeout), 1), round(WATCH_EVERY / _LEAST))
 
 
 class Watchdog:
-    """Finds out from the loop's ticks when it has been blocked. Pure.
+    """Detects from the loop's ticks when it has been blocked. Pure.
 
-    A watchdog that comes late was stopped itself, and with it the whole process (SIGSTOP, Ctrl-Z,
-    a container that is paused), or starved: that time counts for nobody.
+    A watchdog that comes late was stopped itself, together with the whole process (SIGSTOP, Ctrl-Z,
+    a paused container), or starved: that time is not counted.
 
     Args:
         now: The loop's time, in seconds.
@@ -178,14 +178,14 @@ class Watchdog:
 
     def __init__(self, now: float) -> None:
         self._looked = self._awake_since = now
-        self._reported = 0.0  # the tick before the block that was told of
+        self._reported = 0.0  # the last tick before the block that was reported
 
     def look(self, now: float, ticked: float) -> float:
-        """Return for how many seconds the loop has been blocked; 0 if that is known, or not long.
+        """Return for how many seconds the loop has been blocked; 0 if not long, or if reported.
 
         Args:
             now: The loop's time, about `WATCH_EVERY` after the last look.
-            ticked: When the loop turned last; 0 if it has not begun.
+            ticked: When the loop last ticked; 0 if it has not begun.
         """
         if now - self._looked > WATCH_EVERY + LATE:
             self._awake_since = now
@@ -200,10 +200,10 @@ class Watchdog:
 class Stopwatch:
     """Adds up for how long the loop has been in one step. Pure.
 
-    Only between two looks that both saw the step, so that never more than its time is counted; and
-    only if the second came on time. A late one was stopped itself, as the whole process (SIGSTOP,
-    a container that is paused), or starved, or kept from running by who holds the GIL: that time
-    counts for nobody. What is shorter than the slack is not seen.
+    Time is counted only between two looks that both saw the step, so that never more than its
+    duration is counted; and only if the second look came on time. A late look was stopped itself,
+    with the whole process (SIGSTOP, a paused container), or starved, or kept waiting for the GIL:
+    that time is not counted. A delay shorter than the slack goes unnoticed.
 
     Args:
         period: Seconds between two looks.
@@ -215,11 +215,11 @@ class Stopwatch:
         self._lasted = 0.0
 
     def look(self, now: float, goes_on: bool) -> float:
-        """Return for how many seconds the loop is known to have been in its step.
+        """Return for how many seconds the loop has certainly been in its step.
 
         Args:
-            now: The time in seconds, by a clock that is never set.
-            goes_on: Whether it is in the step in which the last look has seen it.
+            now: The time in seconds, by a monotonic clock.
+            goes_on: Whether it is still in the step that the last look saw.
         """
         since, self._looked = now - self._looked, now
         if not goes_on:
@@ -230,18 +230,18 @@ class Stopwatch:
 
 
 class Probe:
-    """Asks the loop for a turn.
+    """A request for a turn of the loop.
 
-    Until that comes no coroutine has more than one step that is not over, which it may be in now:
-    the next comes behind the probe. So two looks that find the same frames saw the same step.
+    Until that turn comes, a coroutine can begin no second step: that would come behind the probe.
+    So two looks that find the same frames saw the same step.
 
-    Who looks holds frames, and with them what a user has in them. From one look to the next they
-    are held here, where the loop lets go of them. But a step that ends in the midst of a look may
-    leave them to the watching thread alone, which then calls what is called when they are freed.
+    A look holds frames, and the users' objects in them. Between two looks they are held here, where
+    the loop releases them. But if a step ends in the middle of a look, the watching thread may hold
+    the last reference to them, and then runs their finalizers.
 
     Attributes:
-        answered: Whether the loop has had a turn.
-        seen: The steps in which it was seen meanwhile.
+        answered: Whether the loop has had the turn.
+        seen: The steps in which the loop was seen meanwhile.
     """
 
     def __init__(self) -> None:
@@ -249,17 +249,17 @@ class Probe:
         self.seen: list[Step] = []
 
     def answer(self) -> None:
-        """In the loop's thread, which frees what steps have left: frames keep what they hold."""
+        """Note the turn, and release the frames in the loop's thread, which frees their objects."""
         self.answered = True
         self.seen.clear()
 
 
 class Guard:
-    """Sees that no step of a worker's loop lasts longer than it may.
+    """Detects a step of a worker's loop that exceeds the `block_timeout`.
 
     Args:
-        worker: Whose loop it is.
-        loop: The loop.
+        worker: The worker.
+        loop: Its loop.
         timeout: Seconds that a step may last.
         period: Seconds between two looks.
         find: Returns the step in which a loop is.
@@ -281,10 +281,10 @@ class Guard:
         self._probe: Probe | None = None
 
     def look(self, now: float) -> Step | None:
-        """Return the step that lasts for too long; None: there is none.
+        """Return the step that has lasted too long; None if there is none.
 
         Args:
-            now: The time in seconds, by a clock that is never set.
+            now: The time in seconds, by a monotonic clock.
         """
         step, goes_on = self._see()
         lasted = self._stopwatch.look(now, goes_on)
@@ -292,14 +292,14 @@ class Guard:
 
     def _see(self) -> tuple[Step | None, bool]:
         """Return the step in which the loop is, and whether it is that of the last look."""
-        if not self._worker.ticked:  # it boots, and an initializer takes its time
+        if not self._worker.ticked:  # during boot an initializer may block
             return None, False
         probe = self._probe
         if probe is None or probe.answered:
             probe = Probe()
             try:
                 self._loop.call_soon_threadsafe(probe.answer)
-            except RuntimeError:  # it is closed
+            except RuntimeError:  # the loop is closed
                 return None, False
             self._probe = probe
         step = self._find(self._loop, self._worker.thread)
@@ -310,14 +310,14 @@ class Guard:
         return step, goes_on
 
     def _is_worker(self, step: Step) -> bool:
-        """Whether it is no task, but the worker that ends: what it leaves may take its time."""
+        """Return whether a step is the worker's own: its end and its lifespan may block."""
         return step.own is None and bool(self._worker.name_own(step.current))
 
 
 def _rings(sentinel: int, timeout: float) -> bool:
     try:
         return bool(multiprocessing.connection.wait([sentinel], timeout))
-    except Exception:  # noqa: BLE001  a task has closed what is not its own, or there is no memory
+    except Exception:  # noqa: BLE001  a task closed the descriptor, or there is no memory
         time.sleep(timeout)
         return False
 
@@ -335,31 +335,31 @@ def _report_block(step: Step | None, own: str, frame: FrameType | None, seconds:
 
 def _report_failure(error: BaseException) -> None:
     log.error(
-        "a look at the loop of a worker (pid %d) has failed, and others may: it may not be known "
-        "what blocks it",
+        "a look at the loop of a worker (pid %d) has failed, and others may: blocks of the loop "
+        "may go unreported",
         os.getpid(),
         exc_info=error,
     )
 
 
 def _end_blocked(worker: Worker, box: BlackBox, step: Step, timeout: float) -> None:
-    """End this process, and leave word of why."""
+    """End this process, and leave the reason in the black box."""
     try:
-        owner, told = None, [""]
+        owner, report = None, [""]
         with suppress(Exception):  # of an odd loop or asyncio task
             owner = owner_of(step)
-        told.append("a callback of the loop" if owner is None else f"task {owner}")
+        report.append("a callback of the loop" if owner is None else f"task {owner}")
 
-        def tell() -> None:
-            with suppress(BaseException):  # it is a user's, as the source that a loader gives
-                told[0] = stack_of(step.frame)
-                told[1] = describe(step, worker.name_own(step.current))
+        def look() -> None:
+            with suppress(BaseException):  # users' code, such as a loader that returns the source
+                report[0] = stack_of(step.frame)
+                report[1] = describe(step, worker.name_own(step.current))
 
-        with suppress(RuntimeError):  # there can be no more threads
-            words = threading.Thread(target=tell, name="last words", daemon=True)
+        with suppress(RuntimeError):  # no more threads can be started
+            words = threading.Thread(target=look, name="last words", daemon=True)
             words.start()
             words.join(LAST_WORDS)
-        stack, who = told
+        stack, who = report
         cause = (
             f"{who} has kept the loop of its worker busy for more than block_timeout={timeout:g} s"
         )

@@ -7,7 +7,7 @@ BOOT, DRAIN, CLOSE ─► Lifecycle                                           an
 CONFIRM, BLOB ─► Announcer                                                    │
 ENDED, RETRY ◄── Turn, a turn of the loop ◄── WorkerRunner: decode, import, run
 INSIDE ◄── WorkerUpstream ◄── a task asks its manager
-LOG ◄── Forwarder ◄── what is logged, if the host is to handle it; LOGGED ─► Forwarder
+LOG ◄── Forwarder ◄── log records, with forward_logs; LOGGED ─► Forwarder
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Worker:
     """The schedulers of one worker process.
 
     Args:
-        config: What the manager tells it.
-        failures: What went wrong already, to be reported instead of READY.
+        config: The worker's configuration.
+        failures: Errors before the boot, to be reported instead of READY.
         begun: Where to store which tasks have begun, as `BlackBox.begun`.
-        clock: Gives the present in nanoseconds since the epoch.
+        clock: Returns the present in nanoseconds since the epoch.
         make_pipe: Makes the worker's end of the connection.
 
     Attributes:
-        forwarder: Tells the host what is logged, once it is installed.
+        forwarder: Sends log records to the host, once it is installed.
     """
 
     def __init__(
@@ -119,17 +119,17 @@ class Worker:
         )
         self._garbage = ClassGarbage()
         self._is_queue = config.order is not Order.TIMED
-        self._largest = -1  # of the numbers seen so far
+        self._largest = -1  # number seen so far
         self._definition = wire.Parts()
         self._boot_call = wire.Parts()
 
     @property
     def ticked(self) -> float:
-        """When the loop turned last, by its own clock; 0 if it has not begun."""
+        """When the loop last ticked, by its own clock; 0 if it has not begun."""
         return self._lifecycle.ticked
 
     async def serve(self, loop: asyncio.AbstractEventLoop, reader: int, writer: int) -> None:
-        """Work until the host says CLOSE or is gone, or the boot fails."""
+        """Serve until the worker's life has ended: CLOSE or DRAIN, no host, or a failure."""
         self._loop_thread.enter(loop)
         self._turn.begin(loop)
         self.forwarder.begin(loop)
@@ -137,20 +137,20 @@ class Worker:
         self._pipe.close()
 
     def drain(self) -> None:
-        """Start nothing more, give what runs `DRAIN_TIME`, and end: the process is to go."""
+        """Start no more tasks, give running ones `DRAIN_TIME`, and end."""
         self._lifecycle.drain()
 
     def halt(self) -> None:
-        """Stop where it is, with nothing more written: how one dies that has no process."""
+        """Stop at once, and write nothing more: a crash, for workers without a process."""
         self._lifecycle.halt()
         self.forwarder.stop()
         self._pipe.close()
 
     def disown(self, end: Callable[[BaseException | None], NoReturn]) -> None:
-        """Run nothing more, in a forked child; the end of the task that forked it is its own.
+        """Run no more tasks, in a forked child, which ends with the task that forked it.
 
         Args:
-            end: Ends the process; given what the task raised, if it did.
+            end: Ends the process; its argument is the error that the task raised, or None.
         """
         self._runner.disown(end)
         for engine in self._engines:
@@ -158,11 +158,11 @@ class Worker:
 
     @property
     def thread(self) -> int:
-        """Where its loop runs."""
+        """The id of the thread in which its loop runs; 0 if unknown."""
         return self._loop_thread.ident or 0
 
     def name_own(self, task: asyncio.Task[Any] | None) -> str:
-        """Name what the worker does itself in an asyncio task; "" if that is none of its own."""
+        """Return the name of the worker's own part that a task of asyncio runs; "" if none."""
         if task is None:
             return ""
         lifespan = self._lifecycle.lifespan
@@ -190,7 +190,7 @@ class Worker:
                 self._accept(*fields)
             except wire.WireError:
                 raise
-            except Exception as error:  # noqa: BLE001  whatever is wrong with it
+            except Exception as error:  # noqa: BLE001  whatever is wrong with the frame
                 self._refuse(error, *fields)
         elif kind == Kind.CANCEL:
             scheduler, numbers = fields
@@ -263,7 +263,7 @@ class Worker:
             return
         for number in numbers:
             if engine.find(number) is not None:
-                raise wire.WireError(f"task {number} was given again, and is here")
+                raise wire.WireError(f"task {number} was sent again, and is still here")
         engine.add_again(numbers, dues, entries)
 
     def _add_head(
@@ -273,7 +273,7 @@ class Worker:
         dues: Iterable[int],
         entries: list[Entry],
     ) -> None:
-        """Accept a queue's tasks, one of which has a due time: it waits for another attempt."""
+        """Accept a queue's tasks; the one with a due time waits for another attempt."""
         rows = list(zip(numbers, dues, entries, strict=True))
         rest = [(number, entry) for number, due, entry in rows if not due]
         engine.add_many([number for number, _ in rest], 0, [entry for _, entry in rest])
@@ -291,15 +291,15 @@ class Worker:
         records: object,
         payloads: list[Payload],
     ) -> None:
-        """Fail the tasks of a frame that cannot be taken: no other process could take it, either.
+        """Fail the tasks of a frame that cannot be read: no other process could read it, either.
 
         Raises:
-            Exception: It does not even say which tasks it is about.
+            Exception: Not even the numbers of its tasks can be read.
         """
         count = len(payloads)
         numbers = _numbers(first, count)
         failure = encode_failure(self._catalog, error)
-        log.error("%d tasks cannot be taken by this worker, and fail: %r", count, error)
+        log.error("%d tasks cannot be accepted by this worker, and fail: %r", count, error)
         for number, scheduler in zip(numbers, wire.column(schedulers, count), strict=True):
             self._engines[scheduler].withdraw(number)
             self._announcer.forget(number)
@@ -308,7 +308,7 @@ class Worker:
         self._largest = max(self._largest, *numbers)
 
     def _withdraw(self, scheduler: int, numbers: list[int]) -> None:
-        """Drop what has not been announced; the others are left alone, without a word."""
+        """Drop tasks that were not announced; the others are left alone, without a report."""
         engine = self._engines[scheduler]
         for number in numbers:
             if number in engine.waiting or self._announcer.is_held_back(number):

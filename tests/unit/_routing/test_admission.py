@@ -1,4 +1,4 @@
-"""Tasks that the file has already, given to links."""
+"""Tasks of the file are passed to links."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     async with manager:
         await manager.sync()
         place = Place(manager, store)
-        place.keeper.where.horizon.reached = LAST  # all that is scheduled goes to a link
+        place.keeper.where.horizon.reached = LAST  # every new task goes to a link
         yield place
 
 
@@ -69,7 +69,7 @@ async def test_what_the_file_has_is_accepted_whatever_the_limits_are(place: Plac
         found = await place.manager.find(f"n{n}")
         assert found is not None
         assert found.state is State.PENDING
-        assert place.admission.find(f"n{n}", 0) is None  # it is not known which row it has
+        assert place.admission.find(f"n{n}", 0) is None  # its row is not known
         link, scheduler = place.admission.locate(worker, number)
         assert (link, scheduler, number) == (found._home, found._scheduler, found._number)
     assert len(place.manager) == 5
@@ -84,7 +84,7 @@ async def test_many_are_dealt_out_to_all_schedulers_in_their_order(
 ) -> None:
     note = find("test.note")
     assert note is not None
-    for n in range(9):  # so that loads differ, and one has to have more of what comes
+    for n in range(9):  # so that loads differ, and the deal is uneven
         place.admission.admit(place.due, "k", None, place.call(n))
     payloads = [wire.pack([n]) for n in range(count)]
     call = place.keeper.calls.make_many(Stored(note, b""), payloads)
@@ -128,7 +128,7 @@ async def test_an_early_task_becomes_the_one_of_the_file(place: Place) -> None:
     assert ends == [early]
 
 
-async def test_a_task_whose_handle_nobody_has_gives_way_as_well(place: Place) -> None:
+async def test_a_task_without_a_handle_gives_way_too(place: Place) -> None:
     place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
     address = place.router.ids.find("a")
     assert address is not None
@@ -142,7 +142,7 @@ async def test_a_task_whose_handle_nobody_has_gives_way_as_well(place: Place) ->
     assert reminders.done == ["old"]
 
 
-async def test_who_has_the_handle_of_the_one_in_the_file_has_it_still(place: Place) -> None:
+async def test_the_handle_of_the_task_in_the_file_stays_valid(place: Place) -> None:
     early = place.manager.schedule(reminders.note("new"), timedelta(days=2), id="a")
     address = place.router.ids.find("a")
     assert address is not None
@@ -152,7 +152,7 @@ async def test_who_has_the_handle_of_the_one_in_the_file_has_it_still(place: Pla
         place.admit("a", "old")
         known = place.router.ids.find("a")
         assert known is not None
-        held.append(place.router.handle(known))  # as the shelf gives it to the link
+        held.append(place.router.handle(known))  # as the shelf attaches it to the link
         return True
 
     place.admission.give_way("a", address[0], admit)
@@ -177,7 +177,7 @@ async def test_a_task_that_is_none_leaves_its_link(place: Place, is_held: bool) 
         task = None
         gc.collect()
     found = place.admission.leave_out(early)
-    if is_held or len(place.router.links) == 2:  # one in this loop always has a handle
+    if is_held or len(place.router.links) == 2:  # a task in this loop always has a handle
         assert found is task
     assert place.router.ids.find("a") is None
     assert number not in place.keeper.keepings[worker].kept
@@ -185,7 +185,7 @@ async def test_a_task_that_is_none_leaves_its_link(place: Place, is_held: bool) 
     await clock.advance(timedelta(days=2))
     assert reminders.done == []
     assert len(place.manager) == 0
-    if is_held:  # of whatever task it is by now
+    if is_held:  # whichever task the handle is of now
         assert not task.done()
 
 
@@ -197,7 +197,7 @@ async def test_a_letter_whose_id_is_taken_in_the_file_stays_one(place: Place) ->
     assert not any(batch.discards for batch in place.store.batches)
 
 
-async def test_a_letter_is_requeued_and_is_one_no_more(place: Place) -> None:
+async def test_a_requeued_letter_is_no_longer_one(place: Place) -> None:
     task = place.admission.requeue(place.letter(), timedelta(days=1), None)
     assert (task.id, task.state) == ("a", State.PENDING)
     assert await place.manager.find("a") is task
@@ -283,7 +283,7 @@ async def test_it_is_over_with_the_manager(place: Place) -> None:
     assert place.admission.is_over
 
 
-async def test_who_asks_is_told_of_ids_that_are_taken_again(place: Place) -> None:
+async def test_admitted_is_called_with_each_id(place: Place) -> None:
     told: list[str] = []
     admission = Admission(place.router, place.keeper, told.append)
     for id_ in ("a", None, "b"):

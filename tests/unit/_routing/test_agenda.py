@@ -1,4 +1,4 @@
-"""When repeats are looked at: in order, some at a turn, and never a useless time twice."""
+"""When repeats are looked at: in order, some in each turn, and no stale entry twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
 
 
 class Item:
-    """In the place of a repeat."""
+    """Stands for a repeat."""
 
     def __init__(self, name: Any) -> None:
         self.name = name
@@ -56,7 +56,7 @@ async def test_each_is_looked_at_when_it_is_time(place: Place, clock: FakeClock)
     place.agenda.start(asyncio.get_running_loop())
     for n, after in ((1, 1), (2, 2), (3, 2), (4, 4), (5, 5)):
         place.agenda.set(items[n], now + after * SECOND)
-    place.agenda.set(items[4], now + SECOND)  # another time
+    place.agenda.set(items[4], now + SECOND)  # rescheduled
     place.agenda.set(items[5], None)
     place.again[2] = 2 * SECOND
     await clock.advance(0.999)
@@ -70,7 +70,7 @@ async def test_each_is_looked_at_when_it_is_time(place: Place, clock: FakeClock)
     assert place.agenda.watched == now
 
 
-async def test_what_comes_next_is_told_in_order(place: Place, clock: FakeClock) -> None:
+async def test_the_next_repeats_are_yielded_in_order(place: Place, clock: FakeClock) -> None:
     chance = random.Random(3)
     items: list[Any] = [Item(n) for n in range(200)]
     for item in items * 2:
@@ -104,10 +104,10 @@ async def test_very_many_take_several_turns(place: Place, clock: FakeClock) -> N
     asyncio.get_running_loop().call_soon(note)
     await clock.advance(1)
     steps = [b - a for a, b in zip(turns, turns[1:], strict=False)]
-    assert max(steps) == 2  # with all that comes of them
+    assert max(steps) == 2  # with the runs that they start
 
 
-async def test_it_rings_in_nobody_s_context(clock: FakeClock) -> None:
+async def test_the_alarm_rings_in_no_users_context(clock: FakeClock) -> None:
     place = Place(clock)
     place.agenda.start(asyncio.get_running_loop())
     WHO.set("the caller")
@@ -141,7 +141,7 @@ async def test_after_the_end_nothing_is_looked_at(place: Place, clock: FakeClock
     assert place.looked == []
 
 
-async def test_who_never_has_one_has_no_alarm(place: Place) -> None:
+async def test_a_manager_without_repeats_has_no_alarm(place: Place) -> None:
     place.agenda.start(asyncio.get_running_loop())
     assert place.agenda._alarm is None
 
@@ -171,7 +171,7 @@ async def test_a_jump_is_noticed_before_anything_is_looked_at() -> None:
     place.agenda.stop()
 
 
-# ---- what is far off
+# ---- far-off repeats
 
 
 async def test_far_ones_come_near_some_at_a_turn_and_in_order(
@@ -244,7 +244,7 @@ async def test_far_ones_that_are_moved_leave_nothing(place: Place, clock: FakeCl
 
 
 async def test_against_a_sorted_list(place: Place, clock: FakeClock) -> None:
-    """Whatever is set and moved, each is looked at at its time, and at no other."""
+    """Whatever is set and moved, each repeat is looked at at its time, and at no other."""
     place.agenda.start(asyncio.get_running_loop())
     chance = random.Random(13)
     items: list[Any] = [Item(n) for n in range(40)]

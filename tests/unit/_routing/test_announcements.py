@@ -1,4 +1,4 @@
-"""Which tasks have begun, by two orders and what the black box says of each."""
+"""Which tasks have begun, according to two orders and the black box."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aioscheduler._transport.wire import Kind
 
 
 class Place:
-    """Announcements, and who is to send our word."""
+    """Announcements, and the wake-ups to send CONFIRM."""
 
     def __init__(self, timed: bool = True) -> None:
         self.outbox = Outbox(DefinitionLog())
@@ -61,16 +61,16 @@ def test_the_head_of_a_queue_begins_again_where_it_was() -> None:
     assert place.unbegun(2, 0) == [(1, [2]), (-1, [])]
 
 
-def test_of_what_was_not_announced_it_is_not_known_what_comes_after_it() -> None:
+def test_after_an_unannounced_task_the_order_is_unknown() -> None:
     place = Place()
     place.announcements.announced(1, [1, 2])
     assert place.unbegun(8, 9) == [(7, None), (8, None)]
     place.announcements.announced(1, range(100, 1200))
-    assert place.unbegun(2, 0)[0] == (1, None)  # it is too long ago
+    assert place.unbegun(2, 0)[0] == (1, None)  # too long ago
     assert place.unbegun(1190, 0)[0] == (1189, list(range(1190, 1200)))
 
 
-def test_of_what_was_announced_twice_the_last_time_counts() -> None:
+def test_the_last_of_two_announcements_counts() -> None:
     place = Place()
     for numbers in ([1, 2], [1, 3]):
         place.announcements.announced(1, numbers)

@@ -1,4 +1,4 @@
-"""What the thread of a store is asked for, and who waits for it."""
+"""Requests to the thread of a store, and their waiters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_asks_is_answered_or_told_why_not() -> None:
+async def test_a_request_is_answered_or_raises() -> None:
     writer: Any = HandWriter()
     asking = Asking(TrickyStore(), writer)  # type: ignore[arg-type]
     answers = [asyncio.create_task(asking.ask(call)) for call in (lambda: 5, [].pop)]
@@ -36,7 +36,7 @@ async def test_who_asks_is_answered_or_told_why_not() -> None:
         await asking.settle()
 
 
-async def test_what_was_asked_is_waited_for_though_who_asked_is_gone() -> None:
+async def test_settle_waits_for_requests_whose_callers_are_gone() -> None:
     writer: Any = HandWriter()
     asking = Asking(TrickyStore(), writer)  # type: ignore[arg-type]
     done: list[int] = []
@@ -52,18 +52,18 @@ async def test_what_was_asked_is_waited_for_though_who_asked_is_gone() -> None:
     assert done == [1]
 
 
-async def test_a_file_is_let_go_by_who_has_opened_it() -> None:
+async def test_a_file_is_closed_only_by_the_keeper_that_opened_it() -> None:
     store, writer = TrickyStore(), HandWriter()
     asking = Asking(store, writer)  # type: ignore[arg-type]
     asking.close(True)
-    assert store.closed == []  # it may be another's
+    assert store.closed == []  # it may be another manager's
     opening = asyncio.create_task(asking.open())
     await turn()
     opening.cancel()
     await turn()
     writer.work()
     asking.close(False)
-    assert store.closed == [False]  # though nobody has heard that it was opened
+    assert store.closed == [False]  # though nobody was waiting for its opening
 
 
 async def test_a_thread_that_hangs_is_not_waited_for_for_ever(

@@ -1,4 +1,4 @@
-"""The parts of a manager, as they are put together."""
+"""The assembly of a manager's parts."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def test_in_this_process_one_proxy_stands_for_the_manager() -> None:
     reader = assembly.keeper.calls._catalog
     for manager in (assembly._owner, link.proxy):
         assert reader.decode(catalog.dump_durable(manager)) is link.proxy
-    with pytest.raises(NotShippable):  # another's
+    with pytest.raises(NotShippable):  # a proxy of another manager
         assembly.keeper.drafts._shipper.take_durable_arguments((make(0).make_local().proxy,), "f")
 
 
-def test_what_is_held_is_what_the_store_hands_over_when_a_process_is_spawned(
+def test_a_spawned_process_holds_what_the_store_hands_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(SQLiteStore, "hand_over", lambda store: ("lock of", store.path))

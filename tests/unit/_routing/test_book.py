@@ -1,4 +1,4 @@
-"""The book, without a worker: each promise by an example, and all of them against a model."""
+"""The book, without a worker: each rule by an example, and all of them against a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def frames(book: Book) -> list[wire.Frame]:
 
 
 def replayed(book: Book) -> dict[int, tuple[int, int]]:
-    """Due time and attempt of what the next process is sent."""
+    """Return due time and attempt of the tasks that the next process is sent."""
     told, _ = book.outbox.restart()
     found = {}
     for _, first, _, dues, _, records, payloads in wire.Decoder().feed(b"".join(told)):
@@ -58,7 +58,7 @@ def test_a_task_begins_and_ends() -> None:
     assert list(book.ledger) == [2, 3]
 
 
-def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
+def test_an_impossible_number_is_named_and_those_before_it_are_processed() -> None:
     book = make()
     assert book.announced(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
     assert book.unbegun(0, [1, 3]) == Change(0, 1, refused=3)
@@ -68,7 +68,7 @@ def test_of_what_cannot_be_all_before_it_is_taken_and_it_is_named() -> None:
     assert list(book.ledger) == [1, 2]
 
 
-def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() -> None:
+def test_a_task_asked_to_cancel_is_not_pending_and_ends_when_confirmed() -> None:
     book = make()
     assert book.cancel(0, 1) == Change(0, -1)
     assert book.cancel(0, 1) == Change(0)
@@ -78,7 +78,7 @@ def test_what_was_asked_to_cancel_waits_no_more_and_ends_when_it_is_confirmed() 
 
 
 def test_a_task_of_another_scheduler_is_left_alone() -> None:
-    """A reference may be damaged."""
+    """References may be damaged."""
     book = make(4, 2)
     book.outbox.add(1, 50, 7, 4)  # in no frame yet
     for number in (0, 4):
@@ -130,9 +130,9 @@ def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
     assert book.withdraw(0, 1) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0, 1]]]
     assert book.dropped(0, [0]) == [Change(0, 0, [0])]
-    assert book.announced(0, [1, 2]) == Change(0, -1)  # 1 did not count as waiting any more
+    assert book.announced(0, [1, 2]) == Change(0, -1)  # 1 no longer counted as pending
     assert book.withdraw(0, 1) is None
-    assert book.unbegun(0, [1]) == Change(0, 1)  # it waits as if nobody had asked
+    assert book.unbegun(0, [1]) == Change(0, 1)  # pending, as if nothing had been requested
     assert book.drop_asked() == []
 
 
@@ -205,9 +205,9 @@ def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
     book.announced(0, [0, 1, 2])
     book.cancel(0, 2)
     frames(book)
-    # 2 was to be cancelled, and is nowhere now.
+    # 2 was asked to cancel, and no process has it now.
     assert book.retried(0, [0, 2], [50, 60], 1000) == Change(0, 1, [2])
-    record = [None, None, 2, False, 1, 100, None]  # it has failed once, and was given 100
+    record = [None, None, 2, False, 1, 100, None]  # failed once; its given due time is 100
     assert frames(book) == [[Kind.SCHEDULE, [0], 0, 1050, 7, [record], [0]]]
     assert book.state(0) is State.PENDING
     assert replayed(book)[0] == (1050, 2)
@@ -217,7 +217,7 @@ def test_a_retried_task_waits_and_is_given_again_at_its_time() -> None:
 
 
 def more_of(book: Book, number: int) -> wire.More:
-    """What the record of a task says to whoever is sent it next."""
+    """Return the record with which a task is sent next."""
     entry = book.find(number)
     assert entry is not None
     return wire.read_record(entry.record)
@@ -283,12 +283,12 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     assert more_of(book, 1) == wire.More(None, None, 2, 0, 1, None)
 
 
-def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn() -> None:
+def test_proposed_tasks_are_confirmed_once_for_a_whole_turn() -> None:
     book = make(6)
     assert book.proposed(0, [0, 1]) == Change(0, -2)
     assert book.proposed(0, [2]) == Change(0, -1)
     assert frames(book) == [[Kind.CONFIRM, [0, 1]]]
-    assert book.proposed(0, [3, 3]).refused == 3  # no word for what cannot be
+    assert book.proposed(0, [3, 3]).refused == 3  # an impossible report is not confirmed
     assert frames(book) == NOTHING
     book.died([None])
     book.outbox.restart()
@@ -296,13 +296,13 @@ def test_what_is_announced_to_be_confirmed_gets_our_word_once_for_all_of_a_turn(
     assert frames(book) == [[Kind.CONFIRM, [0]]]  # of the next process
 
 
-def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order() -> None:
+def test_durables_confirm_tasks_once_and_in_any_order() -> None:
     book, words = make(6), Words()
     book.durables = words
     book.proposed(0, [0, 1])
     book.proposed(0, [2])
     assert frames(book) == NOTHING
-    assert book.proposed(0, [3, 3]).refused == 3  # of which nobody is told
+    assert book.proposed(0, [3, 3]).refused == 3  # nothing is reported of them
     first, second = words.begins
     second()
     second()
@@ -311,7 +311,7 @@ def test_who_keeps_the_tasks_says_when_they_have_our_word_once_and_in_any_order(
     assert frames(book) == [[Kind.CONFIRM, [0]]]
 
 
-def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_no_more() -> None:
+def test_unconfirmed_tasks_of_a_dead_process_have_not_begun_and_stay_unconfirmed() -> None:
     book, words = make(6), Words()
     book.durables = words
     for numbers in ([0], [1, 2], [3]):
@@ -320,7 +320,7 @@ def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_n
     words.begins[2]()
     words.begins[0]()
     frames(book)
-    book.died([(5, 4)])  # 4, and of those that have our word 3
+    book.died([(5, 4)])  # 4, and 3 of those that were confirmed
     assert list(book.ledger.running_numbers()) == [3, 4]
     book.outbox.restart()
     words.begins[1]()
@@ -337,7 +337,7 @@ def test_what_has_not_our_word_when_its_process_dies_has_not_begun_and_gets_it_n
         (0, [0, 1, 2]),  # none
         (2, [2]),  # 1
         (3, []),  # 2
-        (None, []),  # nobody knows
+        (None, []),  # unknown
         (4, []),  # 3, which was not announced: announcements were lost
     ],
 )
@@ -352,12 +352,12 @@ def test_what_the_black_box_says_of_what_was_announced(
     assert lost == [n for n in ([0, 1, 2, 3] if begun == 4 else [0, 1, 2]) if n not in unbegun]
 
 
-def test_of_what_was_announced_twice_the_last_time_counts() -> None:
+def test_the_last_of_two_announcements_counts() -> None:
     book = make()
     book.announced(0, [0, 1])
     book.retried(0, [0], [5], 100)
     book.announced(0, [0, 2])
-    assert [change.waiting for change in book.died([(1, 0)])] == [1, 0]  # 2, which comes after it
+    assert [change.waiting for change in book.died([(1, 0)])] == [1, 0]  # 2, which follows it
     assert [change.ended for change in book.sort_running(rerun=False)] == [[0, 1]]
 
 
@@ -393,7 +393,7 @@ def test_one_that_had_begun_is_lost_by_itself_and_no_other_is() -> None:
     assert book.lose(1, 0) == book.lose(0, 1) == book.lose(0, 3) == book.lose(0, 99) == []
     assert book.lose(0, 2) == [Change(0, 0, [2], State.LOST)]
     assert book.lose(0, 2) == []
-    assert book.lose(0, 1 << 50) == [Change(0, 0, [4], State.LOST)]  # as its worker knows it
+    assert book.lose(0, 1 << 50) == [Change(0, 0, [4], State.LOST)]  # by its alias
     assert book.sort_running(rerun=True) == [Change(0, 1)]
     assert list(book.ledger) == [0, 1, 3]
 
@@ -427,7 +427,7 @@ def test_at_the_end_every_task_ends_once(lost: bool) -> None:
     assert not book.ledger
 
 
-def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
+def test_a_task_is_known_by_its_alias_until_its_end_is_reported() -> None:
     book = make(0)
     book.adopt(0, 5, 7, 1, None, 1 << 50)
     assert book.number_of(1 << 50) == 0
@@ -439,7 +439,7 @@ def test_a_task_is_known_by_its_alias_until_its_end_was_told() -> None:
 
 
 class Worker:
-    """A worker that does what it is told, and whatever else it may, in any order."""
+    """A worker that obeys, and does anything else it may, in any order."""
 
     def __init__(self, confirms: Callable[[int], bool]) -> None:
         self.waiting: dict[int, int] = {}
@@ -471,7 +471,7 @@ class Worker:
                     self.say(Kind.ENDED, number)
 
     def drops(self, number: int) -> bool:
-        """Cancel what was announced, or runs."""
+        """Cancel a task that was announced, or runs."""
         for launched in (self.announced, self.confirmed):
             if number in launched:
                 launched[launched.index(number)] = -1
@@ -489,7 +489,7 @@ class Worker:
         self.said.append([kind, number, state])
 
     def step(self, draw: random.Random) -> list[int]:
-        """Announce, begin, or end something; return what has begun."""
+        """Announce, begin or end tasks; return those that have begun."""
         deed = draw.choice(("announce", "begin", "begin", "end", "retry", "give back"))
         if deed == "announce" and self.waiting:
             number = draw.choice(list(self.waiting))
@@ -528,7 +528,7 @@ class Worker:
 
 
 class Story:
-    """A book and its workers, one after the other, and what must be true of them."""
+    """A book and its workers, one after another, and what must hold for them."""
 
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
@@ -543,7 +543,7 @@ class Story:
         self.waiting = 0
         self.ends: dict[int, State] = {}
         self.starts: dict[int, int] = {}
-        self.allowed: dict[int, int] = {}  # starts of those that may start more than once
+        self.allowed: dict[int, int] = {}  # starts of tasks that may start more than once
         self.cancelled: set[int] = set()
         self.withdrawn: set[int] = set()
         self.skipped: set[int] = set()  # numbers that no task has
@@ -553,7 +553,7 @@ class Story:
         return self.confirmed or number % 3 == 0
 
     def enter(self) -> None:
-        """Give our word to one of the announcements, be it of a process that is gone."""
+        """Confirm one of the announcements, maybe of a process that is gone."""
         if begins := self.words.begins:
             begins.pop(self.draw.randrange(len(begins)))()
 
@@ -633,7 +633,7 @@ class Story:
             self.take(book.finished(0, [number], state))
 
     def die(self) -> None:
-        """What was written survives, or, if every start is confirmed, maybe not."""
+        """Bytes already written survive, or maybe not if every start is confirmed."""
         worker, begun = self.worker, [(self.worker.begun[0], self.worker.begun[1])]
         lossy = self.confirmed and self.draw.random() < 0.5
         if lossy:

@@ -1,4 +1,4 @@
-"""Payloads and due times of many calls; what is refused names its item."""
+"""Payloads and due times of many calls; refusals name the item."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 100 * SECOND
 
 
 class Shipper:
-    """Takes bytes of so many; -1 cannot travel."""
+    """Makes payloads of the given sizes; -1 cannot travel."""
 
     def take_plain(self, calls: list[tuple[Any, ...]]) -> None:
         return None
@@ -39,7 +39,7 @@ def test_there_is_one_time_for_all_or_one_for_each() -> None:
     assert dues(datetime.fromtimestamp(200, UTC), 3) == 200 * SECOND
     assert dues([None, second], 2) == [NOW, NOW + SECOND]
     assert dues(None, 3, order=Order.FIFO) == 0
-    assert dues([None] * 9, 2, cut=True) == [NOW, NOW]  # the rest is refused in another way
+    assert dues([None] * 9, 2, cut=True) == [NOW, NOW]  # the others are refused elsewhere
 
 
 def test_times_that_do_not_fit_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Dead letters as they come: written, and told of in sums."""
+"""New dead letters: written, and reported in sums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_they_are_written_with_their_time() -> None:
     assert taken[0].burials == [Burial(0, 3, 1, Reason.LOST, "why", 77)]
 
 
-def test_they_are_told_of_once_and_in_sums(caplog: pytest.LogCaptureFixture) -> None:
+def test_dead_letters_are_logged_once_and_in_sums(caplog: pytest.LogCaptureFixture) -> None:
     burials = Burials(Group(1), lambda: 77, lambda _: True)
     burials.tell()
     assert not caplog.records

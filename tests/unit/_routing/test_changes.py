@@ -13,7 +13,7 @@ def test_a_change_has_ended_nothing_unless_it_says_so() -> None:
 
 def test_a_task_is_known_by_its_alias_until_that_is_forgotten() -> None:
     aliases = Aliases()
-    aliases.forget([1, 2])  # of which there are none
+    aliases.forget([1, 2])  # they have no aliases
     aliases.add(1 << 48, 7)
     assert (aliases.number_of(1 << 48), aliases.alias_of(7)) == (7, 1 << 48)
     assert (aliases.number_of(9), aliases.alias_of(9)) == (9, 9)

@@ -1,4 +1,4 @@
-"""New tasks that are to have an id, and who has it in the file."""
+"""New tasks that want an id, and the task that has it in the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAR, FARTHER, FARTHEST = (NOW + hours * HOUR for hours in (9, 20, 30))
 
 
 class Place(shelves.Place):
-    """A shelf, and links where tasks are cancelled and moved at once."""
+    """A shelf, and links that cancel and move tasks at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Place(shelves.Place):
         self.admitted.links[address[0]].dispossess(*address[1:])
 
     def rest(self) -> dict[Any, int]:
-        """Return what is in the file: by value, when it is due."""
+        """Return the due times in the file, by value."""
         return {wire.unpack(row.payload)[0]: row.due for row in self.store.rows()}
 
 
@@ -68,7 +68,7 @@ async def place(no_tasks_left: None) -> Place:
     return Place()
 
 
-# ---- nobody has it
+# ---- the id is free
 
 
 async def test_a_task_is_put_when_it_is_known_that_nobody_has_its_id(place: Place) -> None:
@@ -129,10 +129,10 @@ async def test_after_the_end_no_claim_goes_on(place: Place) -> None:
     assert place.rest() == {1: FAR}
 
 
-# ---- one of the file has it
+# ---- a task of the file has it
 
 
-async def test_who_holds_the_new_one_holds_that_of_the_file(place: Place) -> None:
+async def test_the_new_handle_leads_to_the_task_of_the_file(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a", value="new")
     assert place.schedule(FARTHEST, "a") is task
@@ -143,7 +143,7 @@ async def test_who_holds_the_new_one_holds_that_of_the_file(place: Place) -> Non
     assert place.shelf.tally.figures() == {"pending": 1}
 
 
-async def test_who_holds_both_holds_the_same_task(place: Place) -> None:
+async def test_both_handles_lead_to_the_same_task(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     known = place.handle(1)
     task = place.schedule(FARTHER, "a")
@@ -175,7 +175,7 @@ async def test_an_alias_of_the_new_one_leads_to_that_of_a_link(place: Place) -> 
     assert place.admitted.leads == {1 << 40: (0, 0, 0)}
 
 
-async def test_who_holds_the_new_one_holds_that_of_a_link(place: Place) -> None:
+async def test_the_new_handle_leads_to_the_task_at_a_link(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a")
     await asyncio.sleep(0)
@@ -190,7 +190,7 @@ async def test_who_holds_the_new_one_holds_that_of_a_link(place: Place) -> None:
 
 
 async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(place: Place) -> None:
-    """That one has the id by right: the claim was cancelled, or has lost it."""
+    """That task has the id by right: the claim was cancelled, or has lost it."""
     place.start(row_of(1, FAR, "b"))
     for id_, end in (("a", place.shelf.cancel), ("c", place.shelf.dispossess)):
         end(0, place.schedule(FARTHER, id_)._number)
@@ -206,7 +206,7 @@ async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(place: Pl
 async def test_a_claim_that_ends_does_so_at_once_for_the_one_of_its_id_that_came_near(
     place: Place, how: str, first: str
 ) -> None:
-    """Who takes the id before the file has answered must not meet it."""
+    """A task that takes the id before the file has answered must not meet it."""
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a")
     if first == "that one comes":
@@ -235,11 +235,11 @@ async def test_a_claim_that_has_ended_ends_the_one_of_a_link_that_had_its_id(
     assert task.cancelled()
     assert place.rest() == {}
     assert place.admitted.ids == {}
-    # One that runs is cancelled as well, or goes on without.
+    # A running task is cancelled, too, or goes on without the id.
     assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
 
 
-async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) -> None:
+async def test_moving_the_new_task_moves_the_one_at_a_link(place: Place) -> None:
     place.start(row_of(1, FAR, "a"))
     task = place.schedule(FARTHER, "a")
     await asyncio.sleep(0)
@@ -249,12 +249,12 @@ async def test_who_has_moved_the_new_one_has_moved_that_of_a_link(place: Place) 
     assert place.rest() == {1: FARTHEST}
 
 
-async def test_who_is_to_have_an_id_has_it_though_another_is_found_by_it(place: Place) -> None:
-    """Whoever replaces it next must end the newer one."""
+async def test_the_claimant_has_the_id_though_another_is_found_by_it(place: Place) -> None:
+    """The next task to replace it must end the newer one."""
     place.start(row_of(1, FAR, "a"))
     new = place.schedule(FARTHER, "a", replace=True)
     before = place.shelf.held.hand_out(1)
-    place.shelf.held.tell(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # was found
+    place.shelf.held.tell(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # found
     assert place.shelf.address("a") == (-1, 0, new._number)
     await place.turn()
     assert before.cancelled()
@@ -306,7 +306,7 @@ async def test_a_task_at_a_link_that_nobody_holds_may_be_one_of_the_file(place: 
     assert place.rest() == {1: FARTHEST}
 
 
-# ---- whatever happens before the file has answered
+# ---- anything may happen before the file has answered
 
 STEPS = st.one_of(
     st.tuples(st.just("schedule"), st.booleans()),
@@ -318,7 +318,7 @@ STEPS = st.one_of(
 
 
 class Model:
-    """What is right: as if all were known at each call."""
+    """The right results, as if everything were known at each call."""
 
     def __init__(self, first: Any) -> None:
         self.owner = first
@@ -355,10 +355,10 @@ def test_one_task_has_the_id_in_the_end_and_it_is_the_right_one(
 
 async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
     place = Place()
-    other = row_of(2, NOW + 99 * HOUR, "b")  # so that nobody knows all
+    other = row_of(2, NOW + 99 * HOUR, "b")  # so that not everything is known
     place.start(other, *([row_of(1, FAR, "a")] if is_there else []))
     model = Model(1 if is_there else None)
-    tasks: list[tuple[Task[Any], Any]] = []  # with what each is of
+    tasks: list[tuple[Task[Any], Any]] = []  # with the value of its task
     for number, (what, more) in enumerate(steps, 100):
         if what == "schedule":
             task = place.schedule(FARTHER, "a", more, number)
@@ -369,7 +369,7 @@ async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
         elif what == "work":
             place.writer.work()
         elif what == "come":
-            if place.lookups.until() is None:  # as the paging waits for it
+            if place.lookups.until() is None:  # as paging waits for it
                 place.come(FAR)
         elif what == "drop":
             del tasks[more:]

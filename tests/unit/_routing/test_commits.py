@@ -1,4 +1,4 @@
-"""Batch after batch: when they are written, who is told, and what if they cannot be."""
+"""Batch after batch: when they are written, who is notified, and what if they cannot be."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_nothing_is_written_before_the_start(place: Place) -> None:
     assert len(place.store.batches) == 1
 
 
-def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -> None:
+def test_changes_that_cancel_out_count_as_on_disk(place: Place) -> None:
     place.start()
     place.turn()
     kept = Kept.of(row := Row(place.group.new_row(), 5, 1, b""))
@@ -57,16 +57,16 @@ def test_what_came_and_went_is_on_disk_as_far_as_anybody_can_ask(place: Place) -
     place.turn()
     assert place.told == [(kept.stamp, None)]
     assert place.store.batches == []
-    assert not place.loop.ready  # it is over
+    assert not place.loop.ready  # nothing is left to do
 
 
-def test_who_waits_for_more_is_told_later_and_who_waits_for_less_at_once(place: Place) -> None:
+def test_waiters_for_higher_stamps_are_notified_later(place: Place) -> None:
     place.start()
     first = place.put()
     place.loop.turn()
     second = place.put()
     place.watch(second.stamp)
-    place.watch(first.stamp)  # behind one that waits for more
+    place.watch(first.stamp)  # behind a waiter for a higher stamp
     place.writer.work()
     assert [stamp for stamp, _ in place.told] == [first.stamp]
     place.watch(first.stamp)
@@ -85,7 +85,7 @@ def test_letters_and_tasks_are_counted(place: Place) -> None:
     place.turn()
     assert (place.commits.tasks, place.commits.letters) == (2, 2)
     place.group.discard_letter(kept[1].row)
-    place.commits.letters -= 1  # by who drops it
+    place.commits.letters -= 1  # as `Letters.drop` does
     place.commits.soon()
     place.turn()
     assert (place.commits.tasks, place.commits.letters) == (2, 1)
@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
         assert len(place.loop.timers) == 1
         waits.append(place.loop.timers[0][0] - place.loop.now)
         place.put()
-        place.turn()  # which changes nothing
+        place.turn()  # without effect
         assert not place.writer.jobs
         place.loop.pass_(waits[-1])
         place.writer.work()
@@ -114,8 +114,8 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 2  # the second after a minute
     assert errors[0] == (
-        "tasks.db cannot be written: the disk is full; 2 changes of durable tasks wait for it, "
-        "tasks go on, and it is tried again"
+        "tasks.db cannot be written: the disk is full; 2 changes of durable tasks wait for it; "
+        "tasks go on, and writing is retried"
     )
     assert place.told == []
     place.store.fails = None
@@ -128,7 +128,7 @@ def test_a_store_that_cannot_be_written_is_tried_again_with_longer_waits(
     place.store.fails = FULL
     place.put()
     place.turn()
-    assert place.loop.timers[0][0] - place.loop.now == 1  # it begins anew
+    assert place.loop.timers[0][0] - place.loop.now == 1  # it starts over
     assert "cannot be written" in caplog.records[-1].getMessage()
 
 
@@ -154,7 +154,7 @@ def test_a_store_that_is_gone_is_the_end(place: Place, error: Exception, message
         place.commits.check_room()
     place.watch(late.stamp)
     place.watch(kept.stamp)
-    there = failure if isinstance(failure, StoreGone) else None  # nobody knows, if it is gone
+    there = failure if isinstance(failure, StoreGone) else None  # unknown if the store is gone
     assert place.told == [(late.stamp, failure)] * 2 + [(kept.stamp, there)]
     assert place.commits.has(kept.stamp)
     assert not place.commits.has(late.stamp)
@@ -173,7 +173,7 @@ def test_a_writer_that_is_dead_is_the_end(place: Place) -> None:
     assert place.told[0][1] is place.writer.dead
 
 
-def test_an_end_is_told_once_and_nothing_follows_on_it(place: Place) -> None:
+def test_an_end_is_reported_once_and_is_final(place: Place) -> None:
     place.start()
     kept = place.put()
     place.watch(kept.stamp)
@@ -185,13 +185,13 @@ def test_an_end_is_told_once_and_nothing_follows_on_it(place: Place) -> None:
     assert place.store.batches == []
 
 
-def test_what_was_handed_out_when_it_ended_tells_nobody(place: Place) -> None:
+def test_a_batch_under_way_at_a_stop_does_not_count_as_written(place: Place) -> None:
     place.start()
     kept = place.put()
     place.loop.turn()
     place.commits.stop(StoreError("over"))
     place.writer.work()
-    assert place.store.batches  # it is in the file all the same
+    assert place.store.batches  # it is written all the same
     assert not place.commits.has(kept.stamp)
 
 
@@ -225,7 +225,7 @@ def test_much_that_waits_is_refused_only_while_the_store_cannot_write(
     place.commits.check_room()
 
 
-def test_many_bytes_that_wait_are_refused_as_well(
+def test_too_many_unsaved_bytes_are_refused_too(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_UNSAVED_BYTES", 1000)
@@ -236,7 +236,7 @@ def test_many_bytes_that_wait_are_refused_as_well(
     place.put(b"x" * 700)
     place.commits.check_room()
     place.put(b"x" * 700)
-    with pytest.raises(StoreError, match="nothing is lost, and it is tried again"):
+    with pytest.raises(StoreError, match="nothing is lost, and writing is retried"):
         place.commits.check_room()
 
 
@@ -272,7 +272,7 @@ def test_the_figures_are_of_the_last_commits(place: Place) -> None:
 
 
 class Live(Place):
-    """The same, started in the running loop."""
+    """A `Place` started in the running loop."""
 
     def start(self) -> None:
         self.commits.start(asyncio.get_running_loop())
@@ -297,7 +297,7 @@ async def test_waiters_may_be_cancelled() -> None:
     assert waiting.cancelled()
 
 
-async def test_waiters_are_told_of_the_end() -> None:
+async def test_waiters_are_notified_of_the_end() -> None:
     place = Live()
     place.start()
     waiting = asyncio.create_task(place.commits.wait(place.put().stamp))
@@ -307,7 +307,7 @@ async def test_waiters_are_told_of_the_end() -> None:
         await waiting
 
 
-async def test_who_settles_waits_only_while_much_waits_that_is_being_written(
+async def test_settle_waits_only_while_much_is_being_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MUCH_UNSAVED", 2)
@@ -326,7 +326,7 @@ async def test_who_settles_waits_only_while_much_waits_that_is_being_written(
         place.put()
     place.store.fails = FULL
     await turns(place)
-    await place.commits.settle()  # nothing comes of waiting
+    await place.commits.settle()  # waiting is useless
     place.commits.stop(StoreError("over"))
     await place.commits.settle()
 
@@ -348,16 +348,16 @@ async def test_a_close_waits_as_long_as_there_is_progress(
     await turns(place)
     assert not await finishing
     assert caplog.records[-1].getMessage() == (
-        "tasks.db cannot be written: 2 changes of durable tasks are lost, unless it can be until "
-        "this manager has closed; what had ended may run once more"
+        "tasks.db cannot be written: 2 changes of durable tasks are lost, unless it can be before "
+        "this manager has closed; tasks that had ended may run once more"
     )
     stamp = place.group.stamp
-    assert not place.commits.has(stamp)  # so no task is told that it stays
-    assert not await place.commits.finish()  # at once, and it is not told again
+    assert not place.commits.has(stamp)  # so no task ends as kept
+    assert not await place.commits.finish()  # at once, and without another report
     assert [record.levelname for record in caplog.records].count("ERROR") == 2
 
 
-async def test_a_close_is_told_that_nothing_can_be_written_any_more() -> None:
+async def test_finish_raises_when_nothing_can_be_written_any_more() -> None:
     place = Live()
     place.start()
     place.put()
@@ -366,7 +366,7 @@ async def test_a_close_is_told_that_nothing_can_be_written_any_more() -> None:
         await place.commits.finish()
 
 
-def test_what_can_never_be_written_is_left_out_and_all_else_is_written(
+def test_unwritable_changes_are_left_out_and_the_others_written(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.start()
@@ -388,7 +388,7 @@ def test_what_can_never_be_written_is_left_out_and_all_else_is_written(
     assert "too big; this change of a durable task is left out" in caplog.text
 
 
-async def test_of_very_many_that_are_left_out_the_number_is_told(
+async def test_the_number_of_very_many_changes_left_out_is_logged(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = place.store.commit
@@ -405,7 +405,7 @@ async def test_of_very_many_that_are_left_out_the_number_is_told(
     place.turn()
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 11
-    assert told[-1] == "a page is bad; and so are 1,200 others"
+    assert told[-1] == "a page is bad; 1,200 more changes are left out"
 
 
 def test_a_letter_and_the_task_in_its_place_are_left_out_together(
@@ -428,7 +428,7 @@ def test_a_letter_and_the_task_in_its_place_are_left_out_together(
         with place.group.whole():
             instead = place.put(payload)
             place.group.discard_letter(letter.row, instead.row)
-        place.commits.letters -= 1  # by who drops it
+        place.commits.letters -= 1  # as `Letters.drop` does
     place.turn()
     assert [letter.row for letter in place.store.dead()] == [letters[0].row]
     assert [row.payload for row in place.store.rows()] == [b"good"]
@@ -503,13 +503,13 @@ def test_what_is_left_when_the_loop_is_over_is_written_in_its_order(place: Place
     assert not place.writer.jobs
 
 
-def test_what_cannot_be_written_when_the_loop_is_over_takes_what_follows_along(
+def test_after_the_loop_an_unwritable_batch_loses_those_behind_it(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.start()
     place.turn()
     place.commits.abandon()
-    assert not place.writer.jobs  # there was nothing
+    assert not place.writer.jobs  # nothing to write
     place.put(b"x" * (9 << 20))
     place.put()
     place.store.fails = FULL

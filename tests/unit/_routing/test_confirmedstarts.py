@@ -1,4 +1,4 @@
-"""Tasks that begin on the store's word alone."""
+"""Tasks that begin on record."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from aioscheduler._routing.suspects import Suspects
 
 
 class Place(stores.Place):
-    """The starts at one place, and what there is kept of its tasks."""
+    """The starts at one link, and what is kept of its tasks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.marks = Marks(self.group)
         self.suspects = Suspects()
-        self.unknown: list[Callable[[], object]] = []  # who waits to know who has which id
+        self.unknown: list[Callable[[], object]] = []  # callbacks for when ids are known
         self.starts = ConfirmedStarts(
             *(self.group, self.commits, self.marks, self.suspects, lambda: 1000),
             self.unknown.append,
@@ -55,7 +55,7 @@ def place() -> Place:
     return Place()
 
 
-def test_who_begins_on_the_word_of_the_store_alone() -> None:
+def test_which_tasks_begin_on_record() -> None:
     kept = Kept.of(Row(1, 5, 1, b""))
     assert not is_confirmed(kept)
     assert is_confirmed(Kept.of(Row(1, 5, 1, b"", id="a")))
@@ -85,7 +85,7 @@ def test_it_is_on_record_before_it_begins(place: Place, fields: Any, begun: Begu
     place.writer.work()
     assert place.begun == [[1]]
     assert 1 not in place.starts
-    assert len(place.marks) == 1  # it has begun, which outlives a commit, maybe
+    assert len(place.marks) == 1  # it has begun, and may outlast a commit
     assert [row.begun for row in place.store.rows()] == [begun]
 
 
@@ -113,7 +113,7 @@ def test_the_word_for_an_announcement_is_not_that_for_the_next(place: Place) -> 
     assert place.begun == [[], [1]]
 
 
-def test_who_has_an_id_is_known_first(place: Place) -> None:
+def test_the_holders_of_ids_are_known_first(place: Place) -> None:
     kept = place.kept[1] = Kept.of(Row(-1, 500, 0, b"", id="a"))
     place.announce(1)
     place.write()
@@ -165,7 +165,7 @@ def test_what_is_struck_and_was_announced_begins_when_the_strike_is_on_disk(plac
         del place.kept[number]
     place.commits.soon()
     place.announce(1)
-    place.announce(2, 3)  # which is on disk itself
+    place.announce(2, 3)  # on disk already
     assert place.begun == []
     place.write()
     assert place.begun == [[], [2]]

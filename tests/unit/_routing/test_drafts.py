@@ -1,4 +1,4 @@
-"""Durable tasks before a link has them, and as rows."""
+"""Durable tasks before they have a link, and as rows."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_has_an_id_or_begins_once_waits_for_the_record(place: Place) -> Non
 @pytest.mark.parametrize(("key", "id_"), [("k" * (1 << 20) + "k", None), (None, "i" * (2 << 20))])
 def test_names_that_take_long_are_refused(place: Place, key: Any, id_: Any) -> None:
     coro: Any = reminders.note(7)
-    with pytest.raises(NotDurable, match="take a hash of it"):
+    with pytest.raises(NotDurable, match="use a hash of it"):
         place.drafts.draft(coro, durable("test.note"), None, None, key, id_)
     assert coro.cr_frame is not None
     coro.close()
@@ -105,7 +105,7 @@ def test_what_no_row_takes_is_refused(place: Place, monkeypatch: pytest.MonkeyPa
     with pytest.raises(NotDurable, match="write them to a file, and give the task its path"):
         place.draft(reminders.note("x" * 200), "test.note")
     draft = place.drafts.draft_many(durable("test.note"), None, None, None)
-    with pytest.raises(NotDurable, match=r"item 1: .* and a store takes 100 of each"):
+    with pytest.raises(NotDurable, match=r"item 1: .* the limit of a store is 100 a task"):
         place.drafts.take_some(draft, [(1,), ("x" * 200,)], 0, 10)
 
 
@@ -133,7 +133,7 @@ def test_what_a_worker_asks_is_of_the_function_that_the_host_knows(place: Place)
     assert place.drafts.draft_inside(plain).stored.confirmed == 0
 
 
-def test_a_letter_becomes_a_task_anew(place: Place) -> None:
+def test_a_letter_becomes_a_task_again(place: Place) -> None:
     first = place.draft(reminders.note(7), "test.note", label="mine", captured=[1, "r1"])
     row = place.drafts.row(5, 77, first)
     letter = Letter(

@@ -1,4 +1,4 @@
-"""Who is told of an end: counters, handles, batches, or the loop's handler."""
+"""Reports of ends: to counters, handles, batches, or the loop's handler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aioscheduler.task import TaskRef
 
 
 class Place(Home):
-    """A book with tasks, and all who hear of their ends."""
+    """A book with tasks, and everything that is notified of their ends."""
 
     def __init__(self) -> None:
         super().__init__(asyncio.get_running_loop())
@@ -72,7 +72,7 @@ def decode(value: int) -> int:
     return value * 10
 
 
-async def test_handles_and_counters_are_told(place: Place) -> None:
+async def test_handles_and_counters_are_notified(place: Place) -> None:
     place.add(3)
     task = place.endings.listeners.hand_out(0, 1, 5, "task")
     place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [5, 6, 7], decode)
@@ -88,13 +88,13 @@ async def test_what_changes_without_an_end_is_only_counted(place: Place) -> None
     assert not place.counts
 
 
-async def test_the_rows_of_a_batch_are_told_at_once(place: Place) -> None:
+async def test_the_rows_of_a_batch_are_settled_at_once(place: Place) -> None:
     place.add(6)
     outcomes = Outcomes(4)
     batch: Batch[int] = Batch(outcomes)
     place.endings.listeners.add(Part(outcomes, 0, place, 0, 1, 4, 5))
     place.endings.tell(Change(0, 0, [0, 1, 2, 5, 3, 4], State.FINISHED), list(range(6)), decode)
-    assert await batch == [1, 2, 4, 5]  # each is the result itself
+    assert await batch == [1, 2, 4, 5]  # the values are the results themselves
 
 
 async def test_a_cancelled_task_has_no_outcome_whatever_came(place: Place) -> None:
@@ -158,7 +158,7 @@ async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place)
     assert +place.counts == {"failed": 1, "finished": 1}
 
 
-async def test_no_end_is_told_without_its_outcome(place: Place) -> None:
+async def test_no_end_is_reported_without_its_outcome(place: Place) -> None:
     place.add(2)
     with pytest.raises(ValueError, match="1 outcomes for 2 tasks that are failed"):
         place.endings.tell(Change(0, 0, [0, 1], State.FAILED), [ValueError()])
@@ -186,7 +186,7 @@ async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
     assert messages[-1] == f"task m/1/0/{_UNHEARD_NAMED}: its failure was never awaited"
 
 
-async def test_an_alias_is_known_while_its_end_is_told(
+async def test_an_alias_is_known_while_its_end_is_reported(
     place: Place, reports: list[dict[str, Any]]
 ) -> None:
     place.book.adopt(0, 5, 7, 1, None, 1 << 50)

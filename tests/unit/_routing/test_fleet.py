@@ -1,6 +1,6 @@
-"""The workers behind a manager: how they begin, how they end, and what ends them.
+"""The workers of a manager: how they start and end, and what ends them.
 
-They live in the test's thread (`aioscheduler.testing`), or are the calling loop.
+They run in the test's thread (`aioscheduler.testing`), or are the calling loop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_an_initializer_that_cannot_travel_is_refused_at_once() -> None:
     lock = threading.Lock()
     with pytest.raises(NotShippable, match="print, or an argument of it"):
         Manager(1, workers=1, initializer=print, initargs=(lock,))
-    Manager(1, workers=0, initializer=print, initargs=(lock,))  # it stays here
+    Manager(1, workers=0, initializer=print, initargs=(lock,))  # it stays in this process
 
 
 @pytest.mark.parametrize("cls", [QueuedScheduler, LifoQueuedScheduler])
@@ -70,14 +70,14 @@ async def test_close_says_how_much_it_cancelled(
 
 
 def tick(manager: Manager) -> None:
-    """Has the next look come now."""
+    """Run the next tick now."""
     fleet: Any = manager._fleet
     timer = fleet._watch()
     timer._run()
     timer.cancel()
 
 
-async def test_a_look_that_raises_is_told_and_not_the_last(
+async def test_a_look_that_raises_is_reported_and_others_follow(
     manager: Manager,
     reports: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -116,7 +116,7 @@ async def test_definitions_are_looked_after_once_a_tick_whatever_the_workers(
         monkeypatch.undo()
 
 
-def test_each_process_is_told_the_levels_that_hold_when_it_is_made(
+def test_each_process_gets_the_log_levels_of_its_creation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = [Manager(1, workers=1, forward_logs=forward) for forward in (True, False)]
@@ -137,7 +137,7 @@ def test_each_process_is_told_the_levels_that_hold_when_it_is_made(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-async def test_a_worker_that_cannot_begin_is_told_by_ready(clock: FakeClock, workers: int) -> None:
+async def test_ready_raises_if_a_worker_cannot_start(clock: FakeClock, workers: int) -> None:
     manager = clock.manager(2, workers=workers, initializer=fail, initargs=("no database",))
     task = manager.schedule(give())
     manager.start()
@@ -238,7 +238,7 @@ async def test_a_close_that_somebody_else_has_cancelled_goes_on_unless_the_loop_
     await manager.ready()
     waiting = manager.schedule(give(), DAY)
     closing = asyncio.create_task(manager.close())
-    await asyncio.sleep(0)  # it has begun
+    await asyncio.sleep(0)  # close() has begun
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await asyncio.sleep(0.005)
@@ -252,7 +252,7 @@ async def test_a_close_that_somebody_else_has_cancelled_goes_on_unless_the_loop_
     await manager.close()
 
 
-async def test_who_waits_for_a_close_is_not_cancelled_with_it(
+async def test_a_waiter_for_a_close_is_not_cancelled_with_it(
     clock: FakeClock, manager: Manager
 ) -> None:
     closing = asyncio.create_task(manager.close())

@@ -1,4 +1,4 @@
-"""What a worker has logged is handled here, once, whatever the handlers do."""
+"""Log records of workers are handled here, once, whatever the handlers do."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_handler_that_raises_harms_nothing(
         assert f"{kind.__name__}: on purpose" in said
         assert "Message: 'bad'" in said
         assert not place.soon
-    else:  # the loop ends by it, if it is to
+    else:  # the loop ends with it
         ((throw, error),) = place.soon
         assert error is handler.raises
         with pytest.raises(kind):
@@ -146,7 +146,7 @@ def test_a_filter_or_a_factory_that_raises_harms_nothing(
     assert "'two'" in said
     assert len(place.answers) == 2
     monkeypatch.setattr("sys.stderr", None)
-    place.take([made[1]])  # nobody can be told
+    place.take([made[1]])  # nowhere left to report it
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_the_levels_are_those_that_let_something_through(monkeypatch: pytest.Mon
     levels = read_levels()
     assert (levels["root"], levels[LOG.name]) == (logging.INFO, logging.DEBUG)
     assert f"{LOG.name}.sub" not in levels
-    assert "tests" not in levels  # a name between, and no logger
+    assert "tests" not in levels  # a placeholder, not a logger
     monkeypatch.setattr(logging.root.manager, "disable", logging.DEBUG)
     levels = read_levels()
     assert (levels["root"], levels[LOG.name]) == (logging.INFO, logging.DEBUG + 1)

@@ -27,7 +27,7 @@ def group() -> Group:
     return Group(1)
 
 
-def test_a_number_is_given_once_and_the_file_is_told_of_it(group: Group) -> None:
+def test_a_function_is_numbered_once_and_entered_in_the_file(group: Group) -> None:
     functions = Functions(group)
     note, once = durable("test.note"), durable("test.once")
     assert functions.number(note) == functions.number(note) == 1

@@ -1,4 +1,4 @@
-"""What tasks ask of their manager, before its end and after."""
+"""Requests of tasks to their manager, before its end and after."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECOND = timedelta(seconds=1)
 
 
 class Place:
-    """A manager with a store, and its upstream; `close` does not close it in earnest."""
+    """A manager with a store, and its upstream; `close` only simulates its end."""
 
     def __init__(self, manager: FakeManager, store: TrickyStore) -> None:
         self.manager, self.store = manager, store
@@ -53,12 +53,12 @@ class Place:
         self.upstream.asked_inside(self.router.links, self.catalog, "schedule", *asked)
 
     async def rows(self) -> dict[str | None, Any]:
-        """What is in the file: payloads by id."""
+        """Return the payloads in the file, by id."""
         await self.manager.sync()
         return {row.id: wire.unpack(row.payload)[0] for row in self.store.rows()}
 
     def close(self) -> None:
-        """Have the manager end, as far as the router is concerned, and leave what waits."""
+        """End the manager, as far as the router is concerned, and leave pending tasks."""
         self.router.closed = ManagerClosed("this manager was closed")
         self.keep()
 
@@ -84,13 +84,13 @@ async def remote() -> AsyncIterator[Place]:
         yield Place(manager, store)
 
 
-# ---- of this process
+# ---- from this process
 
 
 async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
     ref = local.schedule(reminders.note(1), origin=TaskRef("m", 0, 2, 9))
     at = local.router.locate(ref)
-    assert at[:2] == (local.router.links[0], 2)  # beside the task that has scheduled it
+    assert at[:2] == (local.router.links[0], 2)  # on the scheduler of the task that scheduled it
     assert ref.is_durable
     local.schedule(reminders.note(2), id_="a")
     assert await local.rows() == {None: 1, "a": 2}
@@ -105,7 +105,7 @@ async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
         local.upstream.cancel_inside(ref._replace(manager="of another store"))
 
 
-async def test_what_cannot_be_kept_is_refused_here_as_well(local: Place) -> None:
+async def test_a_call_that_cannot_be_kept_is_refused_here_too(local: Place) -> None:
     with pytest.raises(NotDurable):
         local.schedule(reminders.note(lambda: 1))
     with pytest.raises(ValueError, match="replace"):
@@ -121,7 +121,7 @@ async def test_after_the_end_what_is_durable_is_left_for_the_next_host(local: Pl
     with pytest.raises(ManagerClosed):
         local.schedule(plain())
     assert local.schedule(reminders.note(1)).number == NOWHERE
-    local.schedule(reminders.note(2), id_="a")  # there is one
+    local.schedule(reminders.note(2), id_="a")  # the id is taken
     local.schedule(reminders.note(3), id_="b", replace=True)
     local.schedule(reminders.note(4), id_="b", replace=True)
     local.schedule(reminders.note(5), id_="b")
@@ -132,7 +132,7 @@ async def test_after_the_end_what_is_durable_is_left_for_the_next_host(local: Pl
 async def plain() -> None: ...
 
 
-# ---- of workers
+# ---- from workers
 
 
 async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: Place) -> None:
@@ -142,7 +142,7 @@ async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: 
     remote.ask(3, 3 << 48, id="a")
     assert await remote.rows() == {None: 1, "a": 2}
     found = remote.manager.task(TaskRef(remote.manager._id, 0, 0, 3 << 48))
-    assert found.id == "a"  # it leads there
+    assert found.id == "a"  # the alias leads there
     remote.ask(4, 4 << 48, id="a", replace=True)
     assert await remote.rows() == {None: 1, "a": 4}
     links = remote.router.links
@@ -154,7 +154,7 @@ async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: 
     assert await remote.rows() == ({"a": 4} if found.done() else {})
 
 
-async def test_a_cancellation_of_what_is_of_another_store_is_told(
+async def test_a_cancellation_for_another_store_is_logged(
     remote: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     remote.ask(1)
@@ -162,7 +162,7 @@ async def test_a_cancellation_of_what_is_of_another_store_is_told(
     remote.upstream.asked_inside(remote.router.links, remote.catalog, "cancel", other, -1, -1, 1)
     assert await remote.rows() == {None: 1}
     (message,) = caplog.messages
-    assert message.startswith("a task has asked for a cancellation: 51515151/row 1 is a task of")
+    assert message.startswith("a task has requested a cancellation: 51515151/row 1 is a task of")
 
 
 @pytest.mark.parametrize("id_", [None, "a"])
@@ -177,7 +177,7 @@ async def test_what_is_far_off_is_only_in_the_file_and_known_all_the_same(
     assert [len(keeping.kept) for keeping in keeper.keepings] == [0]
     assert len(remote.manager) == 1
     links = remote.router.links
-    if id_ is not None:  # a second one is that one
+    if id_ is not None:  # a second request gets the same task
         remote.ask(2, 2 << 48, id=id_)
         assert await remote.rows() == {id_: 1}
         remote.upstream.asked_inside(
@@ -221,14 +221,14 @@ async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
     for ask in asks:
         for ref in refs[:2]:
             with pytest.raises(
-                UnknownTask, match="leads nowhere any more.* Give such a task an id"
+                UnknownTask, match="no longer leads anywhere.* Give such a task an id"
             ):
                 ask(ref)
     remote.upstream.asked_inside(remote.router.links, remote.catalog, "cancel", *refs[0])
-    assert "a task has asked for a cancellation" in caplog.text
-    assert "leads nowhere any more" in caplog.text
+    assert "a task has requested a cancellation" in caplog.text
+    assert "no longer leads anywhere" in caplog.text
     assert [remote.manager.cancel(ref) for ref in refs[2:]] == [True, True, True, False]
-    assert await remote.rows() == {None: 1}  # the last of those that cannot be addressed
+    assert await remote.rows() == {None: 1}  # it can no longer be addressed
 
 
 async def test_a_near_task_is_found_by_a_reference_older_than_those_that_are_kept(

@@ -23,7 +23,7 @@ def test_an_id_is_free_again_when_its_task_has_ended() -> None:
     assert ids.of == ({}, {})
 
 
-def test_one_that_lost_its_id_takes_nothing_with_its_end() -> None:
+def test_a_task_that_lost_its_id_does_not_free_it_at_its_end() -> None:
     ids = Ids(2)
     ids.give("a", (0, 0, 5))
     ids.give("a", (1, 0, 5))
@@ -46,7 +46,7 @@ def test_an_alias_leads_to_a_task_until_it_ends_with_or_without_its_id() -> None
     assert not ids.leads
 
 
-def test_of_very_many_aliases_the_last_are_kept() -> None:
+def test_only_the_last_of_very_many_aliases_are_kept() -> None:
     ids = Ids(1)
     ids.give("a", (0, 0, 5))
     for alias in range(MOST_ALIASES + 10):
@@ -66,10 +66,10 @@ def test_what_never_had_one_may_end(given_: bool) -> None:
 
 
 @given(st.integers(0, 1 << 32))
-def test_whatever_happens_it_is_as_a_list_of_tasks_would_say(seed: int) -> None:
+def test_the_ids_agree_with_a_model(seed: int) -> None:
     draw = random.Random(seed)
     ids = Ids(3)
-    has: dict[tuple[int, int, int], str | None] = {}  # each task that has not ended
+    has: dict[tuple[int, int, int], str | None] = {}  # the unfinished tasks
     aliases: dict[int, tuple[int, int, int]] = {}
     for number in range(60):
         deed = draw.choice(("give", "give", "end", "release", "lead"))
@@ -101,12 +101,12 @@ def test_whatever_happens_it_is_as_a_list_of_tasks_would_say(seed: int) -> None:
         assert kept == held_by
 
 
-def test_of_too_many_aliases_it_is_known_that_they_lead_nowhere(
+def test_forgotten_aliases_are_known_as_such(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MOST_ALIASES", 2)
     ids = Ids(1)
-    first, other = 5 << ALIAS_BITS, 6 << ALIAS_BITS  # of two processes
+    first, other = 5 << ALIAS_BITS, 6 << ALIAS_BITS  # from two processes
     for alias in (first, other, first + 1, first + 3):
         ids.lead(alias, (0, 0, 7))
     assert ids.leads.keys() == {first + 1, first + 3}
@@ -115,5 +115,5 @@ def test_of_too_many_aliases_it_is_known_that_they_lead_nowhere(
     ]
     ids.lead(first + 4, (0, 0, 8))
     ids.ended(0, [8])
-    assert first + 4 not in ids.forgotten  # it has ended
-    assert 9 not in ids.forgotten  # as of a task that was scheduled by the host
+    assert first + 4 not in ids.forgotten  # its task has ended
+    assert 9 not in ids.forgotten  # a number given by the host

@@ -1,4 +1,4 @@
-"""Durable tasks of links on their way into the file, and what becomes of their ids."""
+"""Durable tasks of links on their way into the file, and their ids."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Keeping:
 
 
 class Place(shelves.Place):
-    """An intake, and what it has others do."""
+    """An intake, and the effects it has elsewhere."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Place(shelves.Place):
         )
 
     def open(self, *rows: Row) -> None:
-        """Open the file, which has tasks."""
+        """Open the file, with tasks in it."""
         self.start(*rows)
         self.intake.open()
 
@@ -87,7 +87,7 @@ async def test_what_comes_before_the_file_is_open_has_its_row_when_it_is(place: 
     early = [place.enter(number) for number in (7, 8, 9)]
     assert [kept.row for kept in early] == [NOT_GIVEN] * 3
     assert place.keepings[1].kept == dict(zip((7, 8, 9), early, strict=True))
-    early[1].due = FAR  # it was moved meanwhile
+    early[1].due = FAR  # rescheduled meanwhile
     place.open()
     first = place.group.next_row - 3
     assert [kept.row for kept in early] == [first, first + 1, first + 2]
@@ -103,7 +103,7 @@ async def test_what_has_ended_before_the_file_is_open_never_comes_there(place: P
     place.enter(8, "a")
     place.enter(9)
     del place.keepings[1].kept[7]
-    place.keepings[1].kept[8] = Kept(5, 5)  # another one is there
+    place.keepings[1].kept[8] = Kept(5, 5)  # another task is there
     place.open()
     await place.turn()
     assert place.values() == [9]
@@ -147,7 +147,7 @@ async def test_an_early_task_is_the_one_of_the_file_that_has_its_id(place: Place
     assert [row.row for row in place.store.rows()] == [1]
 
 
-async def test_an_early_task_takes_its_id_from_the_one_of_the_file(place: Place) -> None:
+async def test_an_early_task_takes_its_id_from_the_task_of_the_file(place: Place) -> None:
     kept = place.enter(7, "a", replace=True)
     place.open(row_of(1, FAR, "a"))
     await place.turn()
@@ -155,8 +155,8 @@ async def test_an_early_task_takes_its_id_from_the_one_of_the_file(place: Place)
     assert [row.row for row in place.store.rows()] == [kept.row]
 
 
-async def test_an_early_task_that_was_cancelled_takes_that_of_the_file_along(place: Place) -> None:
-    """It is the same task."""
+async def test_a_cancelled_early_task_ends_the_one_of_the_file_too(place: Place) -> None:
+    """Both are the same task."""
     kept = place.enter(7, "a")
     kept.row = WITHDRAWN
     del place.keepings[1].kept[7]
@@ -166,18 +166,18 @@ async def test_an_early_task_that_was_cancelled_takes_that_of_the_file_along(pla
     assert place.store.rows() == []
 
 
-async def test_of_several_early_ones_of_an_id_the_last_has_it(place: Place) -> None:
+async def test_the_last_of_several_early_tasks_has_the_id(place: Place) -> None:
     first = place.enter(7, "a")
     first.row = WITHDRAWN
     del place.keepings[1].kept[7]
     last = place.enter(8, "a")
     place.open(row_of(1, FAR, "a"))
     await place.turn()
-    assert place.struck == [1]  # which the first was, and that was cancelled
+    assert place.struck == [1]  # it was the first task, which was cancelled
     assert [row.row for row in place.store.rows()] == [last.row]
 
 
-async def test_who_follows_on_one_that_replaces_replaces_too(place: Place) -> None:
+async def test_the_successor_of_a_replacing_task_replaces_too(place: Place) -> None:
     place.enter(7, "a", replace=True)
     del place.keepings[1].kept[7]  # it has ended
     last = place.enter(8, "a")
@@ -194,7 +194,7 @@ async def test_a_task_is_put_at_once_if_nobody_can_have_its_id(place: Place) -> 
     place.open(row_of(1, FAR, "a"))
     plain, sure = place.enter(7), place.enter(8, "b", sure=True)
     assert (sure.row, place.group.next_row) == (plain.row + 1, plain.row + 2)
-    place.come(FAR)  # then all is known
+    place.come(FAR)  # now everything is in memory
     known = place.enter(9, "c", due=FAR + HOUR)
     await place.turn()
     assert {place.file()[kept.row].id for kept in (plain, sure, known)} == {None, "b", "c"}
@@ -249,7 +249,7 @@ async def test_what_must_not_begin_twice_is_kept_as_that(place: Place) -> None:
     assert not place.enter(7).once
 
 
-# ---- what is left for the next host
+# ---- tasks left for the next host
 
 
 async def test_what_is_left_is_in_the_file_and_at_no_link(place: Place) -> None:
@@ -263,7 +263,7 @@ async def test_what_is_left_is_in_the_file_and_at_no_link(place: Place) -> None:
 
 
 @pytest.mark.parametrize("replace", [False, True])
-async def test_of_two_that_are_left_with_an_id_one_stays(place: Place, replace: bool) -> None:
+async def test_only_one_of_two_tasks_left_with_an_id_stays(place: Place, replace: bool) -> None:
     place.open()
     place.leave("first", "a")
     place.leave("second", "a", replace)
@@ -279,7 +279,7 @@ async def test_what_is_left_may_be_in_the_file_already(place: Place, replace: bo
     assert place.values() == (["new"] if replace else [1])
 
 
-async def test_a_host_that_goes_on_takes_the_place_of_what_it_had_left(place: Place) -> None:
+async def test_a_host_that_goes_on_replaces_the_tasks_it_had_left(place: Place) -> None:
     place.open()
     place.leave("left", "a")
     place.enter(7, "a")
@@ -289,7 +289,7 @@ async def test_a_host_that_goes_on_takes_the_place_of_what_it_had_left(place: Pl
 
 
 @given(st.booleans(), st.lists(st.tuples(st.sampled_from("ab"), st.booleans(), st.booleans())))
-def test_each_id_stays_with_the_last_that_takes_it_or_the_first_that_has_it(
+def test_an_id_goes_to_the_last_that_takes_it_else_stays_with_the_first(
     is_far: bool, calls: list[tuple[str, bool, bool]]
 ) -> None:
     asyncio.run(hold_left(is_far, calls))

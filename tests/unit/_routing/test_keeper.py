@@ -1,4 +1,4 @@
-"""The loop's side of a store: opening, ticking, closing, with a writer that works by hand."""
+"""The loop's side of a store: opening, ticking, closing, with a writer run by hand."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Place:
         self.opened += 1
 
     async def turn(self, count: int = 6) -> None:
-        """Some turns of the loop, and all that the writer has to do in each."""
+        """Run some turns of the loop, and all jobs of the writer in each."""
         for _ in range(count):
             await asyncio.sleep(0)
             self.writer.work()
@@ -184,7 +184,7 @@ async def test_many_are_put_at_once_with_their_times(place: Place) -> None:
     place.many(10, "a", "b")
     place.many(20, "c", "d", once=True)
     place.enter(1, "last")
-    assert place.keeper.commits.unsaved == 8  # with two functions
+    assert place.keeper.commits.unsaved == 8  # two of them functions
     await place.turn()
     rows = {wire.unpack(row.payload)[0]: row for row in place.store.rows()}
     assert [rows[v].row - before.row for v in ("first", "a", "b", "c", "d", "last")] == [*range(6)]
@@ -202,7 +202,7 @@ async def test_many_are_put_at_once_with_their_times(place: Place) -> None:
         (MemoryError("no room"), r"tasks.db cannot be used: MemoryError\('no room'\)"),
     ],
 )
-async def test_what_cannot_be_opened_is_told_to_all(
+async def test_all_learn_that_a_file_cannot_be_opened(
     place: Place, error: Exception, message: str
 ) -> None:
     place.store.cannot_open = error
@@ -223,7 +223,7 @@ async def test_what_cannot_be_opened_is_told_to_all(
     assert place.writer.stopped
 
 
-async def test_a_writer_that_cannot_be_had_is_told_of_as_well(place: Place) -> None:
+async def test_a_writer_that_cannot_be_started_is_reported_too(place: Place) -> None:
     place.writer.dead = StoreError("no thread can be had")
     place.open()
     await place.turn()
@@ -315,7 +315,7 @@ async def test_a_close_writes_what_is_left_and_lets_go_once(place: Place) -> Non
     assert place.values() == [1]
     with pytest.raises(StoreError, match="tasks.db was closed with its manager"):
         place.keeper.commits.check_room()
-    await place.keeper.stored(None)  # everything is
+    await place.keeper.stored(None)  # everything so far
 
 
 async def test_what_was_never_opened_has_nothing_to_close(place: Place) -> None:
@@ -337,7 +337,7 @@ async def test_a_close_that_cannot_write_is_not_clean(
     assert "2 changes of durable tasks are lost" in caplog.text
 
 
-async def test_of_new_tasks_that_are_not_in_the_file_at_a_close_the_number_is_told(
+async def test_the_number_of_new_tasks_lost_at_a_close_is_logged(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.open()
@@ -353,7 +353,7 @@ async def test_of_new_tasks_that_are_not_in_the_file_at_a_close_the_number_is_to
     assert place.keeper.shelf.tally.figures() == {"cancelled": 3}
 
 
-async def test_a_store_that_cannot_be_closed_is_told_of(
+async def test_a_store_that_cannot_be_closed_is_logged(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def close(clean: bool) -> None:
@@ -375,7 +375,7 @@ async def test_a_close_does_not_wait_for_a_disk_that_hangs(
     monkeypatch.setattr("aioscheduler._routing.keeper.CLOSE_PATIENCE", 0.0)
     monkeypatch.setattr(place.writer, "submit", lambda *_: None)
     await place.keeper.close()
-    assert "does not answer, and is let go when it does" in caplog.text
+    assert "does not answer; it is closed when it does" in caplog.text
     assert place.writer.stopped
 
 
@@ -394,7 +394,7 @@ async def test_suspects_that_are_left_stay_suspects(place: Place) -> None:
     await place.turn()
     place.keeper.keepings[1].ended([101], State.KEPT)
     await place.close()
-    assert place.store.closed == [False]  # so that the next host is told
+    assert place.store.closed == [False]  # not clean: the next host must know
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -406,13 +406,13 @@ async def test_an_opening_that_is_cancelled_is_the_end_and_the_file_is_free(
         await asyncio.sleep(0)
     opening = place.keeper._feeding
     assert opening is not None
-    opening.cancel()  # as by who cancels all tasks of the loop
+    opening.cancel()  # as when all tasks of the loop are cancelled
     await place.turn()
     assert ["was not opened" in str(failure) for failure in place.failures] == [True]
     with pytest.raises(StoreError, match="all tasks of the loop were cancelled"):
         await place.keeper.ready()
     await place.close()
-    assert place.store.closed == [False] * begun  # it was opened all the same
+    assert place.store.closed == [False] * begun  # it was opened after all
 
 
 async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
@@ -420,7 +420,7 @@ async def test_a_close_does_not_wait_for_a_store_that_hangs_when_it_is_opened(
 ) -> None:
     monkeypatch.setattr(module, "CLOSE_PATIENCE", 0.0)
     place.open()
-    await place.keeper.close()  # nobody works for the writer
+    await place.keeper.close()  # the writer does nothing
     assert ["took too long for a close()" in str(failure) for failure in place.failures] == [True]
     assert place.writer.stopped
 
@@ -493,7 +493,7 @@ async def test_when_the_loop_is_over_what_can_be_written_is(place: Place) -> Non
         place.keeper.commits.check_room()
 
 
-async def test_a_writer_that_does_not_answer_when_the_loop_is_over_is_told_of(
+async def test_a_writer_that_does_not_answer_after_the_loop_is_logged(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.open()
@@ -544,10 +544,10 @@ async def test_a_close_waits_for_a_backup_though_nobody_waits_for_that(
     assert place.store.closed == [True]
 
 
-# ---- what is left, and ids
+# ---- tasks left for the next host, and ids
 
 
-async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -> None:
+async def test_the_next_host_gets_one_task_of_each_id(place: Place) -> None:
     place.open()
     await place.turn()
     place.enter(0, "a", "a")
@@ -570,8 +570,8 @@ async def test_what_is_left_for_the_next_host_has_one_of_each_id(place: Place) -
     assert sorted(place.values()) == ["a", "c", "newer b", "plain"]
 
 
-async def test_who_has_the_id_of_what_was_left_takes_its_place(place: Place) -> None:
-    """Its loop seemed to end, and goes on."""
+async def test_a_new_task_replaces_a_left_one_with_its_id(place: Place) -> None:
+    """The loop seemed to end, but goes on."""
     place.open()
     await place.turn()
     place.enter(0, "a", "a")
@@ -599,7 +599,7 @@ async def test_a_backup_has_everything_so_far(
     await place.close()
 
 
-async def test_dead_letters_are_told_of_once_a_tick_and_at_the_close(
+async def test_dead_letters_are_logged_once_a_tick_and_at_the_close(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.open()

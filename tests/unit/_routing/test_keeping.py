@@ -1,4 +1,4 @@
-"""What becomes of durable tasks at one place, as it is written down."""
+"""What happens to the durable tasks of one link is recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aioscheduler.task import TaskRef
 
 
 class Place(stores.Place):
-    """Keepings of two workers, with what writes what they note."""
+    """The keepings of two workers, and the commits that write their changes."""
 
     def __init__(self, timed: bool = True) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Place(stores.Place):
         self.asked: list[Kept | None] = []
         self.where = Whereabouts(2)
         self.where.store = "51"
-        self.unknown: list[Callable[[], object]] | None = None  # who waits for who has which id
+        self.unknown: list[Callable[[], object]] | None = None  # callbacks for when ids are known
         self.keepings = [
             Keeping(
                 *(self.group, self.commits, self.marks, self.suspects, timed),
@@ -62,7 +62,7 @@ class Place(stores.Place):
         self.marks.age()
 
     def add(self, number: int, worker: int = 0, **fields: Any) -> Kept:
-        """Have a task accepted."""
+        """Accept a task."""
         once = fields.pop("once", False)
         suspect = fields.pop("suspect", False)
         row = Row(self.group.new_row(), fields.pop("due", 500), 1, b"", **fields)
@@ -75,12 +75,12 @@ class Place(stores.Place):
         return kept
 
     def hurry(self, number: int, **fields: Any) -> Kept:
-        """Have a task accepted of which it is not known yet who has its id."""
+        """Accept a task of whose id the holder is not known yet."""
         kept = self.keeping.kept[number] = Kept.of(Row(NOT_GIVEN, 500, 0, b"", **fields))
         return kept
 
     def know(self, kept: Kept) -> None:
-        """Have it turn out that it is none of the file."""
+        """Let it turn out that a task is not in the file."""
         row = Row(self.group.new_row(), kept.due, 1, b"", id=kept.id)
         kept.row = row.row
         self.group.define(Function(1, "f", "m:f", False))
@@ -91,17 +91,17 @@ class Place(stores.Place):
         self.keepings[worker].proposed(numbers, lambda those: self.begun.append(numbers))
 
     def settle(self) -> None:
-        """Write all there is, and no mark but those that are due."""
+        """Write all changes, and only the marks that are due."""
         for _ in range(3):
             self.turn()
 
     def tick(self) -> None:
-        """Write what there is, and what has begun by now."""
+        """Write all changes, and mark the tasks begun by now."""
         self.commits.soon()
         self.settle()
 
     def rows(self) -> dict[int, Row]:
-        """What is in the file, by row."""
+        """Return the rows in the file, by number."""
         self.settle()
         return {row.row: row for row in self.store.rows()}
 
@@ -138,7 +138,7 @@ def test_what_is_not_durable_is_passed_over(place: Place) -> None:
         place.add(1, worker=place.keepings.index(keeping))
         assert keeping.ended([7, 8], State.FAILED, [b"", b""]) == set()
         keeping.proposed([7, 8], lambda those: place.begun.append("plain"))
-    assert place.begun == ["plain"] * 2  # nobody waits for a store
+    assert place.begun == ["plain"] * 2  # nothing waits for the store
     assert len(place.rows()) == 2
     assert not place.dead()
 
@@ -180,7 +180,7 @@ def test_a_mark_is_not_made_of_what_has_not_begun_after_all(place: Place) -> Non
     place.tick()
     place.keeping.unbegun([0])
     place.keeping.retried({1: 900})
-    place.marks.forget(kept[0])  # as often as anybody likes
+    place.marks.forget(kept[0])  # any number of times
     assert not place.marks
     place.tick()
     assert {row.begun for row in place.rows().values()} == {Begun.NO}
@@ -198,7 +198,7 @@ def test_a_mark_is_taken_back_if_it_has_not_begun(place: Place) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"id": "a"}, {"once": True}, {"suspect": True}])
-def test_who_waits_for_the_store_begins_when_it_is_on_record(place: Place, fields: Any) -> None:
+def test_a_task_that_waits_for_the_store_begins_once_on_record(place: Place, fields: Any) -> None:
     kept = place.add(1, **fields)
     place.add(2)
     assert place.keeping.waits(1)
@@ -215,15 +215,15 @@ def test_who_waits_for_the_store_begins_when_it_is_on_record(place: Place, field
     assert kept.row not in place.rows()
 
 
-def test_who_waits_has_not_begun_however_long(place: Place) -> None:
-    """No host that dies meanwhile is to take it for one that has."""
+def test_a_waiting_task_has_not_begun_however_long_it_waits(place: Place) -> None:
+    """If the host dies meanwhile, the next must not take it for begun."""
     first = place.add(1, suspect=True, losses=2)
     second = place.add(2, suspect=True, losses=2)
     third = place.add(3, id="c")
     place.turn()
     place.announce(1)
     place.announce(2)
-    place.keeping.announced([2, 3])  # which is said of what is announced, too
+    place.keeping.announced([2, 3])  # confirmed tasks are announced, too
     for _ in range(4):
         place.tick()
     rows = place.rows()
@@ -235,7 +235,7 @@ def test_who_waits_has_not_begun_however_long(place: Place) -> None:
     assert place.begun == [(1,), (2,)]
 
 
-def test_what_waited_and_runs_on_is_marked_as_any_other(place: Place) -> None:
+def test_a_task_that_waited_and_runs_on_is_marked_like_any_other(place: Place) -> None:
     kept = place.add(1, id="a")
     place.announce(1)
     place.settle()
@@ -255,7 +255,7 @@ def test_nothing_begins_that_never_will_be_on_record(place: Place) -> None:
     assert place.failures
     place.add(3, id="c")
     place.announce(3)
-    place.announce(9)  # it is not durable
+    place.announce(9)  # not durable
     assert place.begun == [(9,)]
 
 
@@ -285,7 +285,7 @@ def test_suspects_begin_in_lots_and_those_whose_next_loss_is_the_last_alone(plac
     place.now += QUARANTINE_ALONE
     place.suspects.look_after(place.now)
     place.settle()
-    assert place.begun[3:] == [(4,)]  # of another worker, and in its turn all the same
+    assert place.begun[3:] == [(4,)]  # of another worker, but it waits for its turn, too
 
 
 def test_a_turn_that_comes_too_late_puts_nothing_on_record(place: Place) -> None:
@@ -304,7 +304,7 @@ def test_a_turn_that_comes_too_late_puts_nothing_on_record(place: Place) -> None
     assert [rows[kept.row].begun for kept in later[1:]] == [Begun.NO] * 2
     place.announce(3)  # by the next process
     assert place.row(later[1]).begun is Begun.YES
-    assert place.begun.count((3,)) == 2  # the first of which goes to nobody
+    assert place.begun.count((3,)) == 2  # the first one has no effect
 
 
 def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
@@ -315,7 +315,7 @@ def test_the_word_is_for_those_that_are_still_to_begin(place: Place) -> None:
     place.loop.turn()  # it is being written
     place.keeping.withdrawn(0)
     place.keeping.moved(1, 7000)
-    place.keeping.proposed([1], begun.append)  # its time has come before the word
+    place.keeping.proposed([1], begun.append)  # due again before it is on record
     place.writer.work(1)
     assert begun == [[2, 3]]
     assert place.keeping.stays(1, running=True)  # it certainly has not begun
@@ -352,7 +352,7 @@ def test_what_is_struck_does_not_begin_if_that_cannot_be_written(place: Place) -
 
 
 def test_one_that_runs_again_is_announced_alone(place: Place) -> None:
-    assert place.keeping.confirmed_again(1) == 0  # it is not durable
+    assert place.keeping.confirmed_again(1) == 0  # not durable
     place.add(1)
     assert place.keeping.runs_again(1, False)
     assert place.keeping.confirmed_again(1) == wire.ALONE
@@ -366,7 +366,7 @@ def test_the_word_for_a_process_that_has_died_is_not_that_for_the_next(place: Pl
     place.keeping.proposed([1], lambda those: place.begun.append("next"))
     place.writer.work(1)
     assert place.begun == [(1,)]
-    assert place.keeping.runs_again(1, False)  # it has not begun, and so it is not lost
+    assert place.keeping.runs_again(1, False)  # it has not begun, so it is not lost
     place.settle()
     assert (kept.losses, kept.attempt) == (0, 1)
 
@@ -402,7 +402,7 @@ def test_in_a_queue_a_retry_has_no_time() -> None:
     assert (row.due, row.given, row.attempt, row.failed) == (0, None, 2, 1)
 
 
-def test_who_loses_its_id_is_struck_unless_it_runs(place: Place) -> None:
+def test_a_task_that_loses_its_id_is_struck_unless_it_runs(place: Place) -> None:
     waits, runs = place.add(1, id="a"), place.add(2, id="b")
     place.settle()
     assert not place.keeping.dispossess(1, running=False)
@@ -427,8 +427,8 @@ def test_what_is_withdrawn_is_struck_at_once(place: Place) -> None:
     assert kept.row >= 0
 
 
-def test_who_loses_its_id_before_it_is_known_is_no_more_though_it_runs(place: Place) -> None:
-    """Its own task may be in the file, and have the id."""
+def test_an_early_task_that_loses_its_id_is_withdrawn_even_if_it_runs(place: Place) -> None:
+    """The file may have the same task, with the id."""
     kept = place.hurry(1, id="a")
     place.unknown = []
     place.announce(1)
@@ -437,12 +437,12 @@ def test_who_loses_its_id_before_it_is_known_is_no_more_though_it_runs(place: Pl
     (known,) = place.unknown
     known()
     place.settle()
-    assert place.begun == [(1,)]  # the word, which is for none of them
+    assert place.begun == [(1,)]  # confirmed, but without the task
     assert not place.keeping.stays(1, running=True)
     assert place.store.batches == []
 
 
-def test_who_begins_with_an_id_waits_until_it_is_known_who_has_that(place: Place) -> None:
+def test_a_task_with_an_id_waits_until_its_holder_is_known(place: Place) -> None:
     kept = place.hurry(1, id="a")
     place.unknown = []
     place.announce(1)
@@ -477,13 +477,13 @@ def test_a_reference_is_that_of_its_row(place: Place) -> None:
     kept = place.add(1)
     expected = TaskRef("51", -1, -1, kept.row)
     assert place.keeping.ref(1) == expected
-    assert place.keeping.ref(7, kept) == expected  # of one that has ended
+    assert place.keeping.ref(7, kept) == expected  # of an ended task
     assert place.keeping.ref(1, True) == expected  # of a task of a batch
     place.hurry(2)
     assert place.keeping.ref(2) is None
 
 
-def test_what_ends_is_at_no_place_any_more(place: Place) -> None:
+def test_an_ended_task_is_at_no_link_any_more(place: Place) -> None:
     kept = [place.add(number, suspect=number == 2) for number in range(5)]
     assert place.where.find(kept[0].row) == (0, 0)
     place.keeping.ended([0, 1], State.FINISHED, [None, None])
@@ -544,7 +544,7 @@ def test_a_cancellation_that_nobody_asked_for_is_a_letter(place: Place) -> None:
     assert place.rows() == {}
 
 
-def test_of_what_was_asked_to_end_as_it_ran_nothing_is_noted_any_more(place: Place) -> None:
+def test_nothing_is_noted_of_a_running_task_that_was_asked_to_end(place: Place) -> None:
     for number in range(4):
         place.add(number, suspect=number == 1)
     place.keeping.announced([0, 2, 3])
@@ -599,7 +599,7 @@ def test_what_stays_is_known_by_its_id_and_has_had_the_attempt_that_is_on_record
     assert not place.keeping.kept
 
 
-def test_what_is_to_begin_once_and_runs_does_not_stay(place: Place) -> None:
+def test_a_running_once_only_task_does_not_stay(place: Place) -> None:
     place.add(1, once=True)
     place.add(2, once=True)
     assert place.keeping.stays(1, running=False)
@@ -615,7 +615,7 @@ def test_what_never_came_to_the_disk_does_not_stay(place: Place) -> None:
     place.add(1)
     place.settle()
     place.add(2)
-    assert place.keeping.stays(2, running=False)  # it may come there yet
+    assert place.keeping.stays(2, running=False)  # it may yet be written
     place.commits.stop(GONE)
     assert place.keeping.stays(1, running=False)
     assert not place.keeping.stays(2, running=False)
@@ -625,7 +625,7 @@ def test_what_never_came_to_the_disk_does_not_stay(place: Place) -> None:
 
 
 def lose(place: Place, numbers: Iterable[int]) -> list[int]:
-    """A process dies with these; return which run again."""
+    """Let a process die with tasks; return those that run again."""
     return [number for number in numbers if place.keeping.runs_again(number, False)]
 
 
@@ -647,7 +647,7 @@ def test_what_was_lost_runs_again_as_a_suspect_and_three_times_at_most(place: Pl
     assert place.rows() == {}
 
 
-def test_a_retry_between_two_deaths_begins_the_count_anew(place: Place) -> None:
+def test_a_retry_between_two_deaths_resets_the_count(place: Place) -> None:
     kept = place.add(1)
     for _ in range(5):
         place.keeping.announced([1])
@@ -656,7 +656,7 @@ def test_a_retry_between_two_deaths_begins_the_count_anew(place: Place) -> None:
         assert place.row(kept).losses == 0
 
 
-def test_what_is_to_begin_once_is_lost_with_its_first_process(place: Place) -> None:
+def test_a_once_only_task_is_lost_with_its_first_process(place: Place) -> None:
     kept = place.add(1, once=True)
     place.announce(1)
     place.settle()

@@ -20,7 +20,7 @@ def ref(scheduler: int, number: int) -> str:
     return f"{scheduler}/{number}"
 
 
-def test_one_line_is_told_of_each_that_is_cancelled(told: pytest.LogCaptureFixture) -> None:
+def test_one_line_is_logged_for_each_cancelled_task(told: pytest.LogCaptureFixture) -> None:
     failures = LastFailures()
     failures.note(1, [3, 4, 5], ["a: E", "b: E", "c: E"])
     failures.note(1, [4], ["b: F"])
@@ -41,7 +41,7 @@ def test_no_line_is_long_and_there_are_not_too_many() -> None:
     assert max(len(line) for _, line in failures._lines.values()) == 300
     failures.note(0, [MOST, MOST + 1], ["late", "later"])
     assert len(failures) == MOST
-    assert next(iter(failures._lines)) == 2  # those that failed first are gone
+    assert next(iter(failures._lines)) == 2  # the oldest are gone
 
 
 def test_the_line_of_a_failure_is_one_and_short_whatever_the_failure_is() -> None:
@@ -53,11 +53,11 @@ def test_the_line_of_a_failure_is_one_and_short_whatever_the_failure_is() -> Non
     failures = LastFailures()
     long = failure_line("n" * 10_000, ValueError("x" * 10_000))
     failures.note(0, [1], [long])
-    assert failures._lines[1] == (0, long)  # here nothing more is cut off
+    assert failures._lines[1] == (0, long)  # not cut again here
     assert "n: ValueError: x" in long
 
 
-def test_a_filter_that_raises_keeps_no_other_from_being_told(
+def test_a_filter_that_raises_does_not_suppress_other_failures(
     told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = LastFailures()

@@ -28,7 +28,7 @@ def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         (Order.FIFO, 5, None, [2, 2, 1]),
     ],
 )
-def test_what_is_left_unsaid(
+def test_defaults(
     order: Order, schedulers: int | None, workers: int | None, expected: list[int]
 ) -> None:
     assert lay_out(order, schedulers, workers) == (expected, False)

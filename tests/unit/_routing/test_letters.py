@@ -16,7 +16,7 @@ from aioscheduler.errors import StoreError
 
 
 class Place(stores.Place):
-    """A store with dead letters, which is written when somebody asks for them."""
+    """A store with dead letters, written when they are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ async def test_what_is_dropped_is_passed_over_before_the_file_knows(place: Place
     rows = place.bury(*[Reason.FAILED] * 4)
     reading = place.letters.read(None, None)
     assert (await anext(reading)).row == rows[0]
-    place.letters.drop(rows[1])  # of a page that was read
+    place.letters.drop(rows[1])  # on a page that was read
     place.letters.drop(rows[3])
     assert [letter.row async for letter in reading] == [rows[2]]
     assert await place.letters.find(rows[1]) is None
@@ -92,7 +92,7 @@ async def test_what_is_dropped_is_passed_over_before_the_file_knows(place: Place
     assert place.commits.letters == 2
 
 
-async def test_what_cannot_be_read_is_told(place: Place) -> None:
+async def test_unreadable_letters_are_reported(place: Place) -> None:
     async def call(read: Callable[[], list[Letter]]) -> list[Letter]:
         raise StoreError("a disk is gone")
 
@@ -106,7 +106,7 @@ async def test_what_cannot_be_read_is_told(place: Place) -> None:
 async def test_what_is_dropped_is_not_remembered_for_ever(place: Place) -> None:
     rows = place.bury(*[Reason.FAILED] * 10)
     reading = place.letters.read(None, None)
-    await anext(reading)  # it has a page, and may be asked for more of it at any time
+    await anext(reading)  # it holds a page, and may yield more of it at any time
     for row in rows[:5]:
         place.letters.drop(row)
         place.turn()
@@ -119,7 +119,7 @@ async def test_what_is_dropped_is_not_remembered_for_ever(place: Place) -> None:
     assert await place.read() == []
 
 
-async def test_what_is_dropped_counts_no_more_before_the_file_knows(place: Place) -> None:
+async def test_a_dropped_letter_no_longer_counts_before_the_file_knows(place: Place) -> None:
     rows = place.bury(*[Reason.FAILED] * 4)
     await place.stored(None)
     assert place.commits.letters == 4

@@ -84,7 +84,7 @@ def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(listeners: L
     assert not listeners.has_batches
     outcomes = add_batch(listeners, PAGE + 3, 3)
     assert listeners.has_batches
-    assert not listeners.settle(PAGE + 2, State.FINISHED, 1, decode)  # nobody's
+    assert not listeners.settle(PAGE + 2, State.FINISHED, 1, decode)  # it has no listener
     for number in (PAGE + 4, PAGE + 3, PAGE + 5):
         assert listeners.settle(number, State.FINISHED, number, decode)
     ends = [((PAGE + 3 + n) * 10, False) for n in range(3)]
@@ -94,13 +94,11 @@ def test_a_batch_hears_of_its_tasks_and_is_forgotten_after_the_last(listeners: L
 
 def test_a_row_is_settled_whole_or_not_at_all(listeners: Listeners) -> None:
     outcomes = add_batch(listeners, 10, 4)
-    assert not listeners.settle_row(8, [0, 0, 0], State.FINISHED, decode)  # partly nobody's
+    assert not listeners.settle_row(8, [0, 0, 0], State.FINISHED, decode)  # some have no listener
     assert not listeners.settle_row(12, [0, 0, 0], State.FINISHED, decode)
     task = listeners.find(11)
     assert task is not None
-    assert not listeners.settle_row(
-        10, [1, 2], State.FINISHED, decode
-    )  # somebody waits for one of them
+    assert not listeners.settle_row(10, [1, 2], State.FINISHED, decode)  # one of them has a handle
     assert outcomes.left == 4
     assert listeners.settle(11, State.FINISHED, 2, decode)
     assert task.result() == 20
@@ -119,13 +117,13 @@ def test_all_that_is_left_ends_alike(listeners: Listeners) -> None:
     listeners.settle_alike(range(10, 13), State.CANCELLED, None)
     assert outcomes.left == 1
     assert outcomes.first_bad == 0
-    listeners.settle_alike(range(13, 21), State.CANCELLED, None)  # of a batch, nobody's, a handle's
+    listeners.settle_alike(range(13, 21), State.CANCELLED, None)  # batch, none, handle
     assert outcomes.states == [State.CANCELLED] * 4
     assert held.cancelled()
     assert not listeners.has_batches
 
 
-# ---- what comes from elsewhere
+# ---- tasks from elsewhere
 
 
 def test_a_handle_is_taken_and_put_elsewhere(listeners: Listeners) -> None:
@@ -151,7 +149,7 @@ def test_one_that_somebody_waits_for_is_kept_there_too(listeners: Listeners) -> 
     assert other._held == {task}
 
 
-def test_a_task_of_a_batch_that_came_alone_is_told_and_forgotten(listeners: Listeners) -> None:
+def test_a_single_task_of_a_batch_is_notified_and_forgotten(listeners: Listeners) -> None:
     outcomes = Outcomes(2)
     part = Part(outcomes, 0, Home(), 0, 70, 2, 0)
     for number in (70, 71):
@@ -170,7 +168,7 @@ def test_a_batch_and_a_single_one_stand_side_by_side(listeners: Listeners) -> No
     outcomes = add_batch(listeners, 5, 2)
     alone = Outcomes(1)
     listeners.add_single(Part(alone, 0, Home(), 0, 70, 1, 0).move(70, Home(), 0, 7))
-    assert not listeners.settle_row(5, [1, 2, 3], State.FINISHED, decode)  # not all are of one
+    assert not listeners.settle_row(5, [1, 2, 3], State.FINISHED, decode)  # of two batches
     listeners.settle_alike([5, 6, 7], State.LOST, OSError())
     assert outcomes.states == [State.LOST] * 2
     assert alone.states == [State.LOST]

@@ -1,4 +1,4 @@
-"""What is known of the tasks at a place; that links list theirs so is in their own tests."""
+"""Listing the tasks of a link; that links use it is tested with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def numbers(pages: Iterable[list[TaskInfo]]) -> list[int]:
     return [info.ref.number for info in chain.from_iterable(pages)]
 
 
-def test_of_a_book_those_are_listed_that_are_wanted() -> None:
+def test_only_wanted_tasks_of_a_book_are_listed() -> None:
     book = Book(2, timed=True, log=DefinitionLog())
     for due in (7, 8, 9):
         book.outbox.add(due % 2, due * SECOND, 0, due)
@@ -50,7 +50,7 @@ def test_of_a_book_those_are_listed_that_are_wanted() -> None:
 async def work() -> None: ...
 
 
-def test_of_engines_those_are_listed_that_are_wanted() -> None:
+def test_only_wanted_tasks_of_engines_are_listed() -> None:
     counter = Placement([1], by_worker=True)
     link = LocalLink(*(Order.TIMED, 1, counter, LoopThread("manager"), lambda _: 0, lambda: 0, "m"))
     for due in (7, 8):

@@ -1,4 +1,4 @@
-"""The link to schedulers in this loop: who is told what of a task, whatever its end."""
+"""The link to schedulers in this loop: what is reported of a task, whatever its end."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_queue_runs_one_at_a_time_in_each_scheduler(order: Order) -> Non
 
     for n in range(3):
         place.schedule(work(n), scheduler=0)
-    other = place.schedule(forever(), scheduler=1)  # holds up its own queue alone
+    other = place.schedule(forever(), scheduler=1)  # holds up only its own queue
     place.start()
     await turns(30)
     expected = [0, 0, 1, 1, 2, 2]
@@ -184,7 +184,7 @@ async def test_tasks_wait_for_the_initializer(kind: str, no_tasks_left: None) ->
     await place.link.close(0)
 
 
-async def test_an_initializer_that_fails_is_told_to_the_manager_and_to_ready(
+async def test_a_failing_initializer_is_reported_to_the_manager_and_by_ready(
     no_tasks_left: None,
 ) -> None:
     place = Place(boot=(fail, (LookupError("no db"),)))
@@ -204,7 +204,7 @@ class Unreadable(Exception):
         raise LookupError
 
 
-async def test_an_initializer_that_fails_with_what_cannot_be_read_is_told_as_well(
+async def test_an_initializer_failing_with_an_unreadable_error_is_reported_too(
     no_tasks_left: None,
 ) -> None:
     place = Place(boot=(fail, (Unreadable(),)))
@@ -278,7 +278,7 @@ async def test_what_has_not_begun_can_be_withdrawn_and_moved_though_it_was_launc
 def test_what_is_pending_can_be_withdrawn_and_moved(
     order: Order, most: int | None, acts: list[tuple[str, int, int]]
 ) -> None:
-    """Whatever tasks ask of each other while they begin, many of them at a time."""
+    """Whatever tasks request of each other while many of them begin."""
     asyncio.run(ask_each_other(order, most, acts))
 
 
@@ -298,7 +298,7 @@ async def ask_each_other(order: Order, most: int | None, acts: list[tuple[str, i
         if EAGER:  # else it runs before its first step
             assert pending == (other not in ended and other not in begun)
         if what == "compute":
-            place.now += SECOND  # longer than a slice
+            place.now += SECOND  # lasts longer than a slice
         elif what == "wait":
             await asyncio.sleep(0)
         elif what == "move" and order is Order.TIMED:
@@ -368,7 +368,7 @@ async def test_what_runs_is_neither_withdrawn_nor_moved(place: Place) -> None:
     await place.link.close(0)
 
 
-async def test_of_a_queue_what_waits_is_withdrawn() -> None:
+async def test_pending_tasks_of_a_queue_are_withdrawn() -> None:
     place = Place(Order.FIFO)
     place.start()
     tasks = [place.schedule(give(n)) for n in range(3)]
@@ -447,13 +447,13 @@ async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(place: Place) ->
 
 
 class Once:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Any:
         yield from ()
 
 
-async def test_what_cannot_be_made_anew_is_not_retried(place: Place) -> None:
+async def test_a_call_that_cannot_be_repeated_is_not_retried(place: Place) -> None:
     shipper = place.link.shipper
     retried, limited = map(shipper.take_record, (Options(retry=Retry()), Options(timeout=1.0)))
     future = asyncio.get_running_loop().create_future()
@@ -464,7 +464,7 @@ async def test_what_cannot_be_made_anew_is_not_retried(place: Place) -> None:
     await place.link.close(0)
 
 
-# ---- what the initializer has opened
+# ---- the lifespan of the initializer
 
 
 async def test_a_lifespan_is_left_after_the_last_task(tmp_path: Path, no_tasks_left: None) -> None:
@@ -560,7 +560,7 @@ async def test_one_that_is_cancelled_with_all_there_is_does_not_fail_a_loop_that
     await asyncio.sleep(0.002)
 
 
-async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_cancellation(
+async def test_ready_raises_on_a_close_and_on_its_own_cancellation(
     no_tasks_left: None,
 ) -> None:
     place = Place(boot=(asyncio.sleep, (60,)))
@@ -571,12 +571,12 @@ async def test_who_waits_for_an_initializer_hears_of_a_close_and_of_its_own_canc
     await turns()
     assert cancelled.cancelled()
     await place.link.close(0)
-    with pytest.raises(WorkerStartError, match="closed before its initializer was through"):
+    with pytest.raises(WorkerStartError, match="closed before its initializer had finished"):
         await closed
 
 
 @pytest.mark.parametrize("turn", [0, 3])
-async def test_an_initializer_that_somebody_else_has_cancelled_is_told_and_fails_its_place(
+async def test_an_initializer_cancelled_by_others_fails_its_link(
     turn: int, no_tasks_left: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
@@ -585,7 +585,7 @@ async def test_an_initializer_that_somebody_else_has_cancelled_is_told_and_fails
     await turns(turn)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-    with pytest.raises(WorkerStartError, match="was cancelled, as by who cancels all tasks"):
+    with pytest.raises(WorkerStartError, match="was cancelled, as when all tasks"):
         await place.link.ready()
     await asyncio.sleep(0.001)
     (failure,) = place.failures

@@ -1,4 +1,4 @@
-"""What is kept of a task of this process: what is awaited, when, and for which time."""
+"""The entry of a task of this process: its work, its start, and its due time."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def test_what_no_attempt_has_begun_is_closed() -> None:
     coro = give(1)
     close(make_entry(Attempts(partial(give, 1), coro)))
     assert getcoroutinestate(coro) == CORO_CLOSED
-    close(make_entry(Attempts(partial(give, 1))))  # between two attempts there is none
+    close(make_entry(Attempts(partial(give, 1))))  # no coroutine between two attempts
 
 
-def test_of_a_failure_a_line_is_kept() -> None:
+def test_a_line_is_kept_of_a_failure() -> None:
     attempts = Attempts(partial(give, 1))
     entry = make_entry(attempts)
     assert (attempts.failure, attempt_of(entry)) == ("", 1)

@@ -1,4 +1,4 @@
-"""What handles ask of the place of their task, in this loop."""
+"""The home of handles whose tasks are in this loop."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from aioscheduler.task import State, Task, TaskRef
 
 
 class Keeping:
-    """Keeps something of one task.
+    """Keeps one task.
 
     Attributes:
-        asked: What was asked of it.
+        asked: The numbers it was asked for.
     """
 
     def __init__(self) -> None:

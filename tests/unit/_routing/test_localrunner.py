@@ -1,4 +1,4 @@
-"""The runner of the schedulers of this loop: a task is told to whoever has it, whatever its end."""
+"""The runner of the schedulers of this loop: every end of a task is reported."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_task_that_is_cancelled_by_one_of_its_slice_ends_once(place: Pla
     await place.link.close(0)
 
 
-async def test_what_could_not_begin_has_failed_and_is_told(
+async def test_a_task_that_could_not_begin_has_failed_and_is_reported(
     place: Place, reports: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begin(*args: Any) -> None:
@@ -102,7 +102,7 @@ async def test_what_could_not_begin_has_failed_and_is_told(
     assert all(inspect.getcoroutinestate(coro) == inspect.CORO_CLOSED for coro in coros)
     assert place.counts == (0, 0)
     (report,) = reports
-    assert report["message"] == "a scheduler could not start what was due"
+    assert report["message"] == "a scheduler could not start its due tasks"
     reports.clear()
     await place.link.close(0)
 
@@ -218,7 +218,7 @@ async def test_a_task_knows_itself_and_may_cancel_itself_in_its_first_step(place
     await turns()
     assert [row[1:] for row in seen] == [(True, State.RUNNING, True, None)] * 2
     assert tasks[0].cancelled()
-    assert tasks[1].result() == "not cancelled"  # it has not waited for anything
+    assert tasks[1].result() == "not cancelled"  # it awaited nothing
     assert not place.link.engines[0].running._causes
     assert place.counts == (0, 0)
 
@@ -229,7 +229,7 @@ RETRY = Options(retry=Retry(Exception, attempts=3, wait_initial=1, wait_jitter=0
 
 
 class Failing:
-    """What a task of a test does: fails so often, and then returns.
+    """Work of a test's task: fails a number of times, and then returns.
 
     Attributes:
         starts: For each start, its attempt and its due time.
@@ -247,7 +247,7 @@ class Failing:
 
 
 async def ring(place: Place, seconds: float = 0) -> None:
-    """Let so much time pass, and what is due by then run."""
+    """Let time pass, and run the tasks due by then."""
     place.now += int(seconds * SECOND)
     for engine in place.link.engines:
         engine.wake_soon()
@@ -292,8 +292,8 @@ async def test_the_last_failure_is_the_tasks(place: Place) -> None:
     await place.link.close(0)
 
 
-async def test_of_a_failure_that_is_retried_nothing_is_kept(place: Place) -> None:
-    """It is garbage at once: no circle holds it."""
+async def test_nothing_is_kept_of_a_failure_that_is_retried(place: Place) -> None:
+    """It is freed at once: no reference cycle holds it."""
     found: list[weakref.ref[BaseException]] = []
 
     class Failure(Exception): ...
@@ -323,7 +323,7 @@ async def test_of_a_failure_that_is_retried_nothing_is_kept(place: Place) -> Non
 
 
 def test_nothing_is_left_of_a_task_that_failed_by_its_options() -> None:
-    """As above: neither of one that was too late, nor of one that ran too long."""
+    """As above, for a task that was too late, and one that ran too long."""
 
     async def run() -> list[weakref.ref[Any]]:
         place = Place()
@@ -351,7 +351,7 @@ def test_nothing_is_left_of_a_task_that_failed_by_its_options() -> None:
 
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("how", ["cancel", "withdraw", "close"])
-async def test_what_waits_for_an_attempt_ends_cancelled_and_its_failure_is_told(
+async def test_a_task_cancelled_between_attempts_has_its_failure_logged(
     how: str, order: Order, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "aioscheduler")
@@ -433,7 +433,7 @@ async def test_an_attempt_that_was_to_be_cancelled_is_the_last(place: Place, whe
 async def test_a_predicate_that_cancels_its_task_ends_it(
     order: Order, steps: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As if it were cancelled right after, while it waits; what is not retried has failed."""
+    """As if cancelled right after, while it waits; a task without a retry has failed."""
     caplog.set_level(logging.INFO, "aioscheduler")
     place = Place(order)
     place.start()
@@ -473,7 +473,7 @@ async def test_a_predicate_that_cancels_its_task_ends_it(
 async def test_a_task_that_cannot_wait_has_failed(
     order: Order, what: str, monkeypatch: pytest.MonkeyPatch, reports: list[Any]
 ) -> None:
-    """Whatever goes wrong: it has an end, is counted once, and does not start again."""
+    """Whatever goes wrong, the task ends, is counted once, and does not start again."""
     place, failing = Place(order), Failing()
     place.start()
     engine, call = place.link.engines[0], "add_again" if order is Order.TIMED else "rest"
@@ -541,7 +541,7 @@ async def test_a_retry_is_late_after_the_time_it_was_to_start(place: Place) -> N
     await ring(place)
     await ring(place, 2)  # a second after the time of the second attempt
     assert timely.result() == "done"
-    await ring(place, 3.1)  # the third was to start two seconds after the second
+    await ring(place, 3.1)  # the third starts two seconds after the second
     error = late.exception()
     assert isinstance(error, TooLate)
     assert str(error).startswith("attempt 3 of task ")
@@ -570,7 +570,7 @@ async def test_each_attempt_has_the_context_of_the_call(place: Place) -> None:
 
 
 async def test_nothing_starts_again_while_the_loop_may_be_ending(place: Place) -> None:
-    """Somebody cancels all there is, as `asyncio.run` does at its end."""
+    """All tasks are cancelled, as by `asyncio.run` at its end."""
 
     async def resist() -> None:
         try:
@@ -592,7 +592,7 @@ async def test_nothing_starts_again_while_the_loop_may_be_ending(place: Place) -
 
 @pytest.mark.parametrize("order", [Order.TIMED, Order.FIFO])
 def test_on_a_closed_loop_nothing_is_retried(order: Order) -> None:
-    """A coroutine that is collected may raise what it likes; its handle has an end all the same."""
+    """A coroutine that is collected may raise anything; its handle settles all the same."""
     place = Place(order)
 
     async def work() -> None:

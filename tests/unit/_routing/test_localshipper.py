@@ -1,4 +1,4 @@
-"""What is taken as it is: the coroutine itself, and the context of its call."""
+"""Calls that do not travel: the coroutine itself, and the context of its call."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_copy_of_the_context_of_the_call_goes_with_it() -> None:
     assert shipper.take_record(None)[2] is None  # type: ignore[index]
 
 
-async def test_one_that_is_retried_is_made_anew() -> None:
+async def test_a_retried_run_is_called_again() -> None:
     shipper = LocalShipper()
     record = shipper.take_record(Options(retry=Retry()))
     attempts, taken = shipper.take(give("value"), record)
@@ -50,7 +50,7 @@ async def test_one_that_is_retried_is_made_anew() -> None:
     assert [await attempts.begin(), await attempts.begin()] == ["value", "value"]
 
 
-def test_one_that_cannot_be_made_anew_is_refused() -> None:
+def test_a_call_that_cannot_be_repeated_is_refused() -> None:
     shipper = LocalShipper()
     inner = give(1)
     coro: Any = give(inner)

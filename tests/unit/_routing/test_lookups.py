@@ -1,4 +1,4 @@
-"""Single tasks of the file that are asked for, while those change."""
+"""Lookups of single tasks of the file, which change meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aioscheduler.errors import StoreError
 
 
 class Place:
-    """Lookups in an open file, and all that was told."""
+    """Lookups in an open file, and their answers."""
 
     def __init__(self, *rows: Row) -> None:
         self.store, self.writer = TrickyStore(), HandWriter()
@@ -34,7 +34,7 @@ class Place:
         self.stamp = 0
         self.told: list[Any] = []
         self.answered = 0
-        self.asked: list[int] = []  # how many were asked for at a time
+        self.asked: list[int] = []  # lookups at a time
         self.fails: list[Exception] = []
         self.failures: list[Exception] = []
         writer: Any = self.writer
@@ -72,7 +72,7 @@ class Place:
         await asyncio.sleep(0)
 
     def write(self, stamp: int, **changes: Any) -> None:
-        """Have changes come into the file, which is told of."""
+        """Write changes into the file, and report it."""
         self.store.commit(Batch(**changes))
         self.where.horizon.written(stamp)
 
@@ -91,7 +91,7 @@ async def test_answers_come_in_the_order_of_the_questions_of_whichever_kind(plac
     place.lookups.when_known(lambda: place.told.append("known"))
     place.id("nobody")
     place.row(99)
-    place.row(2, due=0)  # as somebody thinks
+    place.row(2, due=0)  # a wrong guess
     place.id("n3")
     assert place.told == []
     await place.turn()
@@ -131,20 +131,20 @@ async def test_there_is_a_limit_to_what_is_asked_at_a_time(
     assert place.told == [(number, number) for number in range(1, 6)]
 
 
-async def test_who_is_answered_may_ask_again(place: Place) -> None:
+async def test_a_callback_may_look_up_again(place: Place) -> None:
     place.lookups.by_id("n1", lambda row: place.id("n2"))
     await place.turn(9)
     assert place.told == [("n2", 2)]
 
 
-async def test_an_answer_that_cannot_be_told_keeps_none_from_the_others(
+async def test_an_answer_that_cannot_be_passed_on_does_not_stop_others(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.lookups.by_id("n1", lambda row: 1 / 0)
     place.id("n2")
     await place.turn()
     assert place.told == [("n2", 2)]
-    assert "what was asked of tasks.db could not be told" in caplog.text
+    assert "an answer of tasks.db could not be passed on" in caplog.text
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -156,7 +156,7 @@ async def test_the_task_that_has_an_id_may_be_awaited(place: Place) -> None:
     assert [row and row.row for row in await found] == [1, None, 2]
 
 
-async def test_who_waits_no_more_is_not_told(
+async def test_a_waiter_that_has_gone_is_not_answered(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     waiting = asyncio.create_task(place.lookups.find("n1", lambda row: row))
@@ -168,7 +168,7 @@ async def test_who_waits_no_more_is_not_told(
     assert not caplog.records
 
 
-# ---- what the file says, and what is right
+# ---- the file's answer, and the right one
 
 
 async def test_what_is_in_memory_is_not_only_in_the_file(place: Place) -> None:
@@ -182,7 +182,7 @@ async def test_what_is_in_memory_is_not_only_in_the_file(place: Place) -> None:
     assert place.told == [("n1", None), (2, None), (3, 3)]
 
 
-async def test_what_is_struck_before_the_answer_comes_is_there_no_more(place: Place) -> None:
+async def test_a_task_struck_before_the_answer_is_not_found(place: Place) -> None:
     place.where.horizon.strike(1, 1)
     place.id("n1")
     place.id("n2")
@@ -195,7 +195,7 @@ async def test_what_is_struck_before_the_answer_comes_is_there_no_more(place: Pl
     assert place.told == [("n1", None), ("n2", None), (3, None), ("n3", None)]
 
 
-async def test_what_is_struck_and_written_before_the_answer_is_told_is_there_no_more(
+async def test_a_task_struck_and_written_before_the_answer_is_not_found(
     place: Place,
 ) -> None:
     place.id("n1")
@@ -205,10 +205,10 @@ async def test_what_is_struck_and_written_before_the_answer_is_told_is_there_no_
     place.write(1, strikes=[(row_of(1).bucket, 1)])
     await place.turn()
     assert place.told == [("n1", None)]
-    assert place.where.horizon.find(1) is None  # it is kept no longer than that
+    assert place.where.horizon.find(1) is None  # kept no longer than that
 
 
-async def test_what_has_changed_is_told_as_it_is_going_to_be(place: Place) -> None:
+async def test_a_rescheduled_task_is_listed_with_its_new_time(place: Place) -> None:
     moved = row_of(1, NOW + 5 * HOUR, "n1")
     new = row_of(9)
     seen: list[Row | None] = []
@@ -221,8 +221,8 @@ async def test_what_has_changed_is_told_as_it_is_going_to_be(place: Place) -> No
     assert seen == [moved, moved, new]
 
 
-async def test_what_was_in_memory_and_has_ended_is_there_no_more(place: Place) -> None:
-    """The horizon has passed it: whatever the file says, it came."""
+async def test_a_task_that_ended_in_memory_is_not_found(place: Place) -> None:
+    """The horizon has passed it: whatever the file says, it was in memory."""
     place.id("n1")
     await asyncio.sleep(0)
     place.where.horizon.take([], (NOW + 2 * HOUR, 0))
@@ -239,15 +239,15 @@ CHANGES = st.sampled_from(["strike", "move", "take", "end", "pass"])
         max_size=40,
     )
 )
-def test_each_answer_is_right_when_it_is_told(steps: list[tuple[str, int, str]]) -> None:
+def test_each_answer_is_right_when_it_comes(steps: list[tuple[str, int, str]]) -> None:
     asyncio.run(hold(steps))
 
 
 async def hold(steps: list[tuple[str, int, str]]) -> None:
-    """Make changes while questions are on their way; an answer is what is so when it comes."""
+    """Make changes during lookups; an answer is right at the moment it comes."""
     rows = {number: row_of(number, id_=f"n{number}") for number in range(1, 6)}
     place = Place(*rows.values())
-    horizon, far = place.where.horizon, dict(rows)  # as they are by now
+    horizon, far = place.where.horizon, dict(rows)  # the present rows
     file = dict(rows)
     asked = 0
 
@@ -297,7 +297,7 @@ async def hold(steps: list[tuple[str, int, str]]) -> None:
     assert all(horizon.find(number) is None for number in rows)
 
 
-# ---- what waits for answers
+# ---- waiting for answers
 
 
 async def test_nothing_may_be_written_past_the_first_that_is_not_answered(
@@ -324,7 +324,7 @@ async def test_when_nothing_is_asked_all_is_known_at_once(place: Place) -> None:
     assert place.asked == []
 
 
-async def test_who_settles_waits_for_what_was_asked_before_and_no_more(
+async def test_settle_waits_only_for_earlier_lookups(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST", 1)
@@ -342,7 +342,7 @@ async def test_who_settles_waits_for_what_was_asked_before_and_no_more(
     assert place.told == [("n1", 1), ("n2", 2)]
 
 
-async def test_once_it_is_over_nobody_is_told_anything(place: Place) -> None:
+async def test_after_stop_no_lookup_is_answered(place: Place) -> None:
     place.id("n1")
     finding = asyncio.create_task(place.lookups.find("n2", lambda row: row))
     settling = asyncio.create_task(place.lookups.settle())
@@ -367,7 +367,7 @@ async def test_it_may_be_over_before_anything_was_asked(place: Place) -> None:
 
 
 def cancel_all_tasks(*but: asyncio.Task[Any]) -> int:
-    """Cancel what a program finds that cancels all tasks of its loop; return how many."""
+    """Cancel all tasks, as a program may; return how many."""
     found = asyncio.all_tasks() - {asyncio.current_task(), *but}
     return sum(task.cancel() for task in found)
 
@@ -387,13 +387,13 @@ async def test_what_was_asked_is_asked_again_if_somebody_has_cancelled_all_tasks
     place.lookups.look_after()
     await place.turn()
     assert (place.told, place.lookups.until()) == ([("n1", 1)], None)
-    place.lookups.look_after()  # there is nothing to ask
+    place.lookups.look_after()  # no open lookups
     await place.turn()
     assert place.asked == [1] * (1 + begun)
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_who_waits_for_an_answer_gets_the_next_one_if_the_asking_was_cancelled(
+async def test_a_waiter_gets_the_next_answer_if_the_lookup_was_cancelled(
     place: Place, begun: bool
 ) -> None:
     finding = asyncio.create_task(place.lookups.find("n1", lambda row: row and row.row))
@@ -410,7 +410,7 @@ async def test_who_waits_for_an_answer_gets_the_next_one_if_the_asking_was_cance
     assert (await finding, place.told) == (1, ["known"])
 
 
-async def test_who_is_cancelled_with_the_asking_is_cancelled_and_not_told_of_no_task(
+async def test_a_caller_cancelled_with_the_lookup_is_cancelled_not_answered(
     place: Place,
 ) -> None:
     finding = asyncio.create_task(place.lookups.find("n1", lambda row: row))
@@ -446,7 +446,7 @@ async def test_what_cannot_be_read_of_a_task_is_raised_where_it_is_awaited(place
 # ---- a file that cannot be read
 
 
-async def test_what_nobody_expects_is_the_end(place: Place) -> None:
+async def test_an_unexpected_error_is_final(place: Place) -> None:
     place.fails = [error := MemoryError("no room")]
     place.id("n1")
     finding = asyncio.create_task(place.lookups.find("n2", lambda row: row))
@@ -484,14 +484,14 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
     place.where.horizon.put(moved, Kept.of(moved), 1)
     place.id("n1")
     place.row(2)
-    place.row(3)  # of which the file is not needed
+    place.row(3)  # the file is not needed for it
     await place.turn(12)
     assert place.told == [("n1", None), (2, None), (3, 3)]
     assert caplog.record_tuples == [
         (
             "aioscheduler",
             logging.ERROR,
-            "tasks.db cannot be read; of 3 tasks it is taken that they are not there",
+            "tasks.db cannot be read; 3 tasks are taken to be missing",
         )
     ]
     place.id("n1")
@@ -499,7 +499,7 @@ async def test_a_file_that_can_never_be_read_is_taken_for_one_without_the_tasks(
     assert place.told[-1] == ("n1", 1)  # it can be read again
 
 
-async def test_who_asks_for_a_row_may_be_told_that_the_file_cannot_be_read(
+async def test_a_lookup_by_row_may_learn_that_the_file_is_unreadable(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "RETRY", 0)
@@ -511,12 +511,12 @@ async def test_who_asks_for_a_row_may_be_told_that_the_file_cannot_be_read(
         missed = partial(lambda number, error: place.told.append((number, str(error))), number)
         place.lookups.by_row(number, NOW + HOUR, place.tell(number), missed)
     await place.turn(12)
-    # Of a task that was moved or is in memory the file is not needed.
+    # The file is not needed for a task that was moved or is in memory.
     assert place.told == [(1, "tasks.db cannot be read"), (2, 2), (3, None)]
     assert not caplog.records
 
 
-async def test_who_looks_for_a_task_is_told_that_the_file_cannot_be_read_and_not_that_there_is_none(
+async def test_find_raises_if_the_file_is_unreadable_and_does_not_return_none(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "RETRY", 0)

@@ -1,4 +1,4 @@
-"""Tasks that have begun, and are on record when they outlive a commit."""
+"""Tasks that have begun are put on record when they outlast a commit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_what_outlives_a_batch_is_marked_with_the_next() -> None:
     assert marked(group) == []
     marks.begun(third)
     marks.forget(second)
-    fourth.begun = Begun.ONCE  # which is on record
+    fourth.begun = Begun.ONCE  # already on record
     marks.begun(fourth)
     assert len(marks) == 3
     marks.age()

@@ -1,4 +1,4 @@
-"""A file from the future, and one of other schedulers."""
+"""A file from the future, and one for other schedulers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from aioscheduler._routing.opened import HEARTBEAT_SLACK, check_kind, tell_of_cl
 NOW = 10**18
 
 
-def test_a_store_from_the_future_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_from_the_future_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     tell_of_clock("tasks.db", 0, NOW)
     tell_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
     assert not caplog.messages
     tell_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
-    assert "the store tasks.db is from the future: its last host lived 90 s later" in caplog.text
+    assert "tasks.db is from the future: its last host was alive 90 s later" in caplog.text
 
 
 @pytest.mark.parametrize(

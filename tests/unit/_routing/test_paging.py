@@ -1,4 +1,4 @@
-"""The tasks of the file come into memory, part by part."""
+"""Tasks of the file are read into memory in parts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from aioscheduler.errors import StoreError
 
 
 class HandClock(ManualClock):
-    """A clock, and its one timer, that are moved by hand.
+    """A clock with one timer, moved by hand.
 
     Attributes:
         now: The present.
-        due: When it is to ring.
+        due: When the timer rings.
     """
 
     def __init__(self) -> None:
@@ -51,20 +51,20 @@ class HandClock(ManualClock):
         self.closed = True
 
     def pass_(self, until: int) -> None:
-        """Let time pass, and ring if that is due."""
+        """Let time pass, and ring if the timer is due."""
         self.now = until
         if self.due is not None and self.due <= until:
             self._ring()
 
 
 class Place:
-    """Paging of a file, and what it does.
+    """Paging of a file, and its effects.
 
     Attributes:
         held: The tasks in memory.
-        came: All that came, in order.
-        told: What else happened, in order.
-        reads: How many tasks were asked for, each time.
+        came: All tasks read, in order.
+        told: Other events, in order.
+        reads: How many tasks were to be read, each time.
         fails: What the next reads raise.
     """
 
@@ -131,7 +131,7 @@ class Place:
         await self.turn()
 
     async def read_some_of_what_comes(self, count: int) -> None:
-        """Open it, and two hours later have so many tasks come, at least, of those that are to."""
+        """Open the file, and two hours later read at least `count` of the tasks that are wanted."""
         await self.open()
         self.clock.now += 2 * HOUR
         self.paging.look()
@@ -139,7 +139,7 @@ class Place:
             await self.turn(1)
 
     def put(self, row: Row, stamp: int) -> Kept:
-        """Have a task be scheduled that is due behind the horizon."""
+        """Schedule a task due behind the horizon."""
         kept = Kept.of(row)
         self.where.horizon.put(row, kept, stamp)
         return kept
@@ -152,7 +152,7 @@ def slices_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def seconds(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[float]]:
-    """The time of the loop, which passes by hand."""
+    """The time of the loop, moved by hand."""
     now = [1000.0]
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
     yield now
@@ -163,7 +163,7 @@ def dues(*some: int) -> list[Row]:
     return [row_of(number, due) for number, due in enumerate(some, 1)]
 
 
-END = ((NOW + AHEAD) // HOUR + 1) * HOUR - 1  # of the bucket that is read at NOW
+END = ((NOW + AHEAD) // HOUR + 1) * HOUR - 1  # the end of the bucket that is read at NOW
 
 
 # ---- when there is something to read
@@ -256,8 +256,8 @@ async def test_nothing_is_read_while_there_is_no_room(
     assert place.came == [1, 2, 3, 4, 5]
 
 
-async def test_of_the_first_part_a_task_is_read_in_any_case(no_tasks_left: None) -> None:
-    """By which the kind of the file is known."""
+async def test_at_least_one_task_of_the_first_part_is_read(no_tasks_left: None) -> None:
+    """It shows the kind of the file."""
     place = Place(*dues(NOW, NOW))
     place.held.update(range(1000, 1000 + module.MOST))
     await place.open()
@@ -273,7 +273,7 @@ async def test_links_and_ids_are_waited_for_between_slices(
     assert place.told == [each for some in slices for each in some] + ["whole"]
 
 
-async def test_what_is_scheduled_while_a_page_is_taken_comes_in_its_place(
+async def test_a_task_scheduled_while_a_page_is_taken_comes_in_order(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
     place = Place(*dues(NOW, NOW + 10, NOW + 20, NOW + 30))
@@ -286,7 +286,7 @@ async def test_what_is_scheduled_while_a_page_is_taken_comes_in_its_place(
     place.settling = schedule
     await place.open()
     assert place.came == [1, 50, 2, 3, 51, 4]
-    assert len(new) == 1  # there was no slice left: it is near
+    assert len(new) == 1  # no slice was left: it is near
 
 
 DUES = st.lists(st.integers(0, 5), max_size=40)
@@ -339,7 +339,7 @@ async def test_a_file_of_another_kind_is_refused_before_anything_is_taken(
     assert place.came == []
 
 
-async def test_a_first_part_that_cannot_be_read_is_told_to_who_opens(no_tasks_left: None) -> None:
+async def test_an_unreadable_first_part_is_raised_by_open(no_tasks_left: None) -> None:
     place = Place(*dues(NOW))
     place.fails = [StoreError("no")]
     with pytest.raises(StoreError, match="no"):
@@ -364,7 +364,7 @@ async def test_a_part_that_cannot_be_read_is_told_once_a_minute_and_tried_again(
     assert place.failures == []
 
 
-async def test_another_trouble_is_told_at_once(
+async def test_another_trouble_is_reported_at_once(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(*dues(NOW, END + HOUR))
@@ -376,7 +376,7 @@ async def test_another_trouble_is_told_at_once(
     assert caplog.messages == ["one", "two"]
 
 
-async def test_what_is_wrong_with_a_file_that_can_be_read_is_told_too(
+async def test_faults_of_a_readable_file_are_logged_too(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(*dues(NOW))
@@ -387,7 +387,7 @@ async def test_what_is_wrong_with_a_file_that_can_be_read_is_told_too(
     assert place.came == [1]
 
 
-async def test_what_nobody_expects_is_the_end(no_tasks_left: None) -> None:
+async def test_an_unexpected_error_is_final(no_tasks_left: None) -> None:
     place = Place(*dues(NOW, END + HOUR))
     await place.open()
     place.clock.now += 2 * HOUR
@@ -400,7 +400,7 @@ async def test_what_nobody_expects_is_the_end(no_tasks_left: None) -> None:
 async def test_a_reader_that_was_cancelled_reads_what_is_left_at_the_next_look(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
-    """As by who cancels all tasks of the loop."""
+    """As when all tasks of the loop are cancelled."""
     place = Place(*dues(NOW, *[END + HOUR] * 5))
     await place.read_some_of_what_comes(3)
     (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
@@ -443,7 +443,7 @@ async def test_at_its_end_what_was_not_taken_is_left(
     assert place.came == [1, 2, 3]
     place.where.horizon.strike(6, 1)
     place.where.horizon.written(1)
-    assert place.where.horizon.find(6) is None  # nobody reads any more
+    assert place.where.horizon.find(6) is None  # reading has stopped
 
 
 async def test_it_may_end_before_it_was_opened(no_tasks_left: None) -> None:

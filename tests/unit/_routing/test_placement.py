@@ -32,12 +32,12 @@ def test_timed_tasks_share_the_workers_queued_tasks_the_queues() -> None:
         fill(placement, 120)
     assert timed.loads == [20, 20, 20, 60]
     assert queued.loads == [30, 30, 30, 30]
-    # Among empty queues, the one whose worker has least to do.
+    # Among empty queues, the one of the least loaded worker.
     assert fill(Placement((2, 2), False), 4) == [0, 2, 1, 3]
 
 
 class Restless(list[int]):
-    """Something is scheduled just after the least was found, and before its place is."""
+    """Schedules something between finding the minimum and finding its index."""
 
     def index(self, value: int, *args: Any) -> int:
         self[super().index(value)] += 1
@@ -45,7 +45,7 @@ class Restless(list[int]):
 
 
 class RestlessLater(list[int]):
-    """Something is scheduled just after equals were counted."""
+    """Schedules something just after equals were counted."""
 
     def count(self, value: int) -> int:
         found = super().count(value)
@@ -71,11 +71,11 @@ def test_a_choice_among_equals_or_by_what_waits_is_not_disturbed() -> None:
     placement.loads = RestlessLater(placement.loads)
     assert placement.choose(None) == 1
     placement.loads = [1, 1, 0]
-    placement.waiting = Restless([3, 2, 4])  # the least loaded is full
+    placement.waiting = Restless([3, 2, 4])  # the least loaded place is full
     assert placement.choose(None) == 1
 
 
-def test_what_starts_waits_no_more_and_what_ends_is_no_load() -> None:
+def test_started_tasks_no_longer_wait_and_ended_ones_are_no_load() -> None:
     placement = Placement((2, 2), True)
     fill(placement, 8)
     placement.count_waiting(1, 0, -2)
@@ -102,7 +102,7 @@ def test_a_worker_that_does_not_answer_is_avoided_while_another_does(by_worker: 
 
 
 def test_a_key_names_the_same_place_for_ever() -> None:
-    """Written down, because a change would part running programs from their stored references."""
+    """Pinned, as a change would break the stored references of running programs."""
     placement = Placement((3, 2), True)
     keys: list[str | bytes | int] = ["user 1", "user 2", b"user 1", 1, -1, "1", "\udc80"]
     assert [placement.place_of_key(key) for key in keys] == EXPECTED
@@ -136,7 +136,7 @@ def test_the_limit_of_each() -> None:
     placement.added(0, 2)
     with pytest.raises(TaskLimitReached, match="max_tasks=2"):
         placement.choose(key)
-    # Its worker has more to do, but the other scheduler has room.
+    # Its worker has a higher load, but the other scheduler has room.
     placement.count_waiting(0, 0, -2)
     placement.count_ended(0, 0, 2)
     placement.added(1, 2)

@@ -1,4 +1,4 @@
-"""The way in: what a worker says is checked, entered, and told."""
+"""The receiving side: a worker's frames are checked, entered, and reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = 1000
 
 
 class Place:
-    """A book with four tasks that have started and one that has not, and who is told."""
+    """A book with four started tasks and a pending one, and a record of reports."""
 
     def __init__(self, recycles: bool = False) -> None:
         self.worn: list[tuple[str, int]] = []
@@ -95,10 +95,10 @@ def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     assert outcomes == ([5, b"\x90"], catalog[0], False, FINISHED)
     place.say(Kind.ENDED, 0, [2], FAILED, [b"\x90"])
     assert place.told[1][1] == ([b"\x90"], catalog[1], False, FAILED)
-    assert place.unheard == [[2]]  # while the book has it
+    assert place.unheard == [[2]]  # while the book still has it
 
 
-def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
+def test_a_task_that_is_too_late_has_failed(place: Place) -> None:
     place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
     change, outcomes = place.told[0]
     assert change == Change(0, 0, [0, 1], State.FAILED)
@@ -106,18 +106,18 @@ def test_what_is_too_late_has_failed_and_is_told_so(place: Place) -> None:
     assert place.unheard == [[0, 1]]
     with pytest.raises(wire.WireError, match="task 0 was"):
         place.say(Kind.ENDED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
-    assert place.told[1][0].ended == [2]  # what came before it has been taken
+    assert place.told[1][0].ended == [2]  # the part before it was processed
 
 
 @pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
-def test_what_could_not_be_called_has_failed_and_is_told_so(place: Place, ending: int) -> None:
+def test_a_task_that_could_not_be_called_has_failed(place: Place, ending: int) -> None:
     place.say(Kind.ENDED, 0, [0], ending, [b"\x90"])
     decode = place.receiver._decodes[FAILED]
     outcomes = [b"\x90"], decode, False, ending
     assert place.told == [(Change(0, 0, [0], State.FAILED), outcomes)]
 
 
-def test_what_is_retried_is_told_with_its_failures_until_it_starts(place: Place) -> None:
+def test_failures_of_retried_tasks_are_kept_until_they_start(place: Place) -> None:
     place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
     assert place.told == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
     place.failures.note(0, [0, 1], ["one", "two"])
@@ -142,7 +142,7 @@ def test_large_outcomes_came_before(place: Place) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # which did not come
+        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # it did not arrive
         [Kind.ENDED, 0, [0], FINISHED, []],
         [Kind.ENDED, 0, [0], 7, [1]],
         [Kind.ENDED, 1, [0], FINISHED, [1]],
@@ -172,8 +172,8 @@ def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> 
     assert place.book.ledger.running == 4
 
 
-def test_what_cannot_be_is_refused_after_what_can(place: Place) -> None:
-    with pytest.raises(wire.WireError, match="task 4 was never sent, or was told of twice"):
+def test_impossible_numbers_are_refused_after_possible_ones(place: Place) -> None:
+    with pytest.raises(wire.WireError, match="task 4 was never sent, or was reported twice"):
         place.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
     assert place.told[0][0].ended == [0]
 
@@ -216,7 +216,7 @@ def test_requests_of_tasks_come_in_parts(place: Place) -> None:
     assert place.asked == [("cancel", 0, 0, 5)]
 
 
-def test_of_a_process_that_is_gone_no_half_of_anything_stays(place: Place) -> None:
+def test_incomplete_data_of_a_gone_process_is_dropped(place: Place) -> None:
     place.say(Kind.BLOB, 0, b"large")
     place.say(Kind.INSIDE, b"half", False)
     place.receiver.disconnect()
@@ -238,11 +238,11 @@ def test_lateness_is_noted(place: Place) -> None:
     assert place.receiver.history.lag == 0.5
 
 
-def test_what_has_run_and_how_large_the_process_is_are_told_where_that_matters() -> None:
+def test_runs_and_size_of_the_process_are_reported_to_its_wear() -> None:
     place = Place(recycles=True)
     place.say(Kind.READY)
     place.say(Kind.ENDED, 0, [0, 1], FINISHED, [1, 2])
-    place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # an attempt
+    place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # one attempt
     place.say(Kind.ENDED, 0, [3, 4], CANCELLED, [None, None])  # 4 has not begun
     place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
     began, *told = place.worn

@@ -1,4 +1,4 @@
-"""What a process leaves: for the next, or for good."""
+"""The tasks of a process that is gone: for the next one, or for good."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aioscheduler._transport.definitionlog import DefinitionLog
 
 
 class Place:
-    """A book with four tasks, of which the last waits; the first of the others have begun."""
+    """A book with four tasks: two have begun, one is announced, and the last is pending."""
 
     def __init__(self, rerun: bool = False) -> None:
         self.book = Book(1, True, DefinitionLog())
@@ -23,7 +23,7 @@ class Place:
             self.book.outbox.add(0, 5, 7, number)
         self.book.outbox.take()
         self.book.announced(0, [0, 1, 2])
-        self.word: int | None = 2  # of the black box: 0 and 1 have begun
+        self.word: int | None = 2  # in the black box: 0 and 1 have begun
         self.blamed: Any = None
         self.fails: Exception | None = None
         self.cause, self.name = "it said so", "bots"
@@ -31,7 +31,7 @@ class Place:
         self.waiting = 0
         self.recovery = Recovery(3, self.book, self, rerun, self)  # type: ignore[arg-type]
 
-    # What it asks of the endings, their listeners, the supervisor and the process.
+    # Stands for the endings, their listeners, the supervisor and the process.
 
     @property
     def listeners(self) -> Any:
@@ -72,7 +72,7 @@ def test_what_has_begun_is_lost_and_the_rest_goes_on() -> None:
     assert begun == 2
     assert fate == "2 pending tasks go to the next process; started, and lost: 2 (their names)"
     assert place.states() == {State.PENDING: 2, None: 2}
-    assert place.waiting == 1  # the one that was announced, and had not begun
+    assert place.waiting == 1  # the task that was announced, but had not begun
     for number in (0, 1):
         state, error = place.ends[number]
         assert state is State.LOST
@@ -111,7 +111,9 @@ def test_who_has_blocked_the_worker_is_lost_though_the_others_may_run_again(reru
 
 
 @pytest.mark.parametrize("blamed", [(0, 2), (0, 3), (0, 99), OSError("no box")])
-def test_who_does_not_run_is_not_to_blame(blamed: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_does_not_run_is_not_to_blame(
+    blamed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     place = Place(rerun=True)
     place.blamed = blamed
     life: Any = place
@@ -121,7 +123,7 @@ def test_who_does_not_run_is_not_to_blame(blamed: Any, caplog: pytest.LogCapture
     assert ("cannot be read" in caplog.text) is isinstance(blamed, Exception)
 
 
-def test_what_was_to_be_cancelled_and_has_blocked_the_worker_ends_cancelled() -> None:
+def test_a_task_asked_to_cancel_that_blocked_the_worker_ends_cancelled() -> None:
     place = Place(rerun=True)
     place.book.cancel(0, 1)
     place.blamed = 0, 1

@@ -1,4 +1,4 @@
-"""Who is recycled: whoever is worn, one at a time, and whoever waits has its turn."""
+"""Worn workers are recycled, one at a time, and each gets its turn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aioscheduler._routing.recycling import Recycling
 
 
 class Fleet:
-    """Workers that do what they are told, and notice what must not be."""
+    """Workers that obey, and check the rules."""
 
     def __init__(self, workers: int = 3, tasks: int | None = 5, rss: int | None = 100) -> None:
         self.told: list[tuple[int, str]] = []
         self.leaving: set[int] = set()
-        self.going: set[int] = set()  # in any case
+        self.going: set[int] = set()  # ending anyway
         self.avoided = 0
         self.recycling = Recycling(workers, tasks, rss, self.recycle, self.avoid)
         for worker in range(workers):
@@ -48,7 +48,7 @@ def test_a_worker_goes_with_the_task_that_is_its_last() -> None:
     fleet.recycling.wears[1].ran(1)
     assert fleet.told == [(1, "it has run 5 tasks")]
     assert fleet.avoided == 1
-    fleet.recycling.wears[1].ran(7)  # what runs while it drains
+    fleet.recycling.wears[1].ran(7)  # tasks that run while it drains
     assert len(fleet.told) == 1
     fleet.began(1)
     assert fleet.avoided == 2
@@ -63,7 +63,7 @@ def test_all_that_are_worn_together_go_one_after_the_other() -> None:
     for worker in (2, 0, 1):
         fleet.recycling.wears[worker].ran(6)
     assert fleet.leaving == {2}
-    fleet.recycling.wears[0].ran(2)  # it goes on, and its reason with it
+    fleet.recycling.wears[0].ran(2)  # it runs on, and has more reason to go
     fleet.began(2)
     assert fleet.told[-1] == (0, "it has run 8 tasks")
     fleet.began(0)
@@ -81,7 +81,7 @@ def test_one_that_dies_in_the_line_is_new() -> None:
     assert [worker for worker, _ in fleet.told] == [0]
 
 
-def test_one_that_is_to_go_in_any_case_takes_no_turn() -> None:
+def test_a_worker_that_is_ending_anyway_takes_no_turn() -> None:
     fleet = Fleet()
     for worker in (0, 1, 2):
         fleet.recycling.wears[worker].ran(5)
@@ -117,12 +117,12 @@ def test_one_that_is_large_from_the_beginning_stays_and_that_is_said_once(
     fleet.recycling.wears[0].ran(5)
     assert [worker for worker, _ in fleet.told] == [0]
     fleet.began(0)
-    fleet.recycling.wears[0].measured(0)  # it could not be told
+    fleet.recycling.wears[0].measured(0)  # unknown
     fleet.recycling.wears[0].measured(1_500)
     assert [worker for worker, _ in fleet.told] == [0]
     assert len(caplog.records) == 2
     fleet.began(0)
-    fleet.recycling.wears[0].measured(50)  # the next is judged anew
+    fleet.recycling.wears[0].measured(50)  # the next process is judged afresh
     fleet.recycling.wears[0].measured(101)
     assert [worker for worker, _ in fleet.told] == [0, 0]
     assert len(caplog.records) == 2
@@ -147,7 +147,7 @@ def test_without_a_limit_of_size_nothing_is_too_large(caplog: pytest.LogCaptureF
     )
 )
 def test_nobody_is_forgotten(acts: list[tuple[str, int, int]]) -> None:
-    """When all have had their turn, nobody is left that is worn."""
+    """When all have had their turn, no worn worker is left."""
     fleet = Fleet(tasks=50, rss=1000)
     ran = [0, 0, 0]
     for act, worker, count in acts:

@@ -33,7 +33,7 @@ PAYLOADS: Any = st.lists(
 
 @st.composite
 def right_frames(draw: Any) -> list[Any]:
-    """A frame of the right shape, which may yet say what is not true."""
+    """A frame of the right shape, which may still be wrong."""
     kind = draw(
         st.sampled_from(
             [Kind.ANNOUNCED, Kind.PROPOSED, Kind.ENDED, Kind.UNBEGUN, Kind.RETRY]
@@ -80,7 +80,7 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
         link.withdraw(0, tasks[2]._number)
         link.reschedule(0, tasks[3]._number, 1 << 60)
         for frame in frames:
-            with contextlib.suppress(Exception):  # then the process is killed
+            with contextlib.suppress(Exception):  # the process is killed then
                 link.receive(frame)
         waiting = sum(task.state is State.PENDING for task in tasks if task not in tasks[1:3])
         assert len(manager) >= waiting - 1
@@ -104,7 +104,7 @@ def test_whatever_a_worker_says_every_task_ends_once(frames: list[Any]) -> None:
     asyncio.run(live())
 
 
-async def test_whatever_comes_of_telling_that_a_place_has_failed_no_task_is_left_open() -> None:
+async def test_no_task_is_left_open_whatever_the_report_of_a_failed_slot_raises() -> None:
     manager = Manager(1, workers=1)
     (link,) = manager._remotes
     task = manager.schedule(asyncio.sleep(0))

@@ -1,4 +1,4 @@
-"""What handles ask of the place of their task."""
+"""The home of handles whose tasks are in another process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repeats that outlive their host, on a clock that stands still."""
+"""Repeats that outlast their host, on a stopped clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Hosts = Callable[[], Any]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a store; nothing has run yet."""
+    """The path of a store; nothing has run yet."""
     done.clear()
     gates.clear()
     return tmp_path / "tasks.db"
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[0, 2])
 def hosts(clock: FakeClock, request: pytest.FixtureRequest, path: Path) -> Hosts:
-    """Makes hosts that follow one another on one store."""
+    """Make hosts that follow one another on one store."""
 
     @asynccontextmanager
     async def host() -> AsyncIterator[FakeManager]:
@@ -55,7 +55,7 @@ def hosts(clock: FakeClock, request: pytest.FixtureRequest, path: Path) -> Hosts
 
 @contextmanager
 def between_hosts(path: Path) -> Iterator[tuple[SQLiteStore, dict[str, RepeatRow]]]:
-    """Give the store, and its repeats by their ids, to who changes it while no host runs."""
+    """Provide the store, and its repeats by id, for changes while no host runs."""
     store = SQLiteStore(path)
     yield store, {row.id: row for row in store.open().repeats}
     store.close(True)
@@ -75,10 +75,10 @@ async def only(manager: Manager) -> Any:
     return repeat
 
 
-# ---- it goes on
+# ---- going on in the next host
 
 
-async def test_it_outlives_its_host_though_nobody_asks_for_it_again(
+async def test_a_repeat_outlasts_its_host_without_being_made_again(
     hosts: Hosts, clock: FakeClock
 ) -> None:
     async with hosts() as manager:
@@ -98,7 +98,7 @@ async def test_it_outlives_its_host_though_nobody_asks_for_it_again(
 
 
 async def test_it_is_asked_for_again_at_each_start(hosts: Hosts, clock: FakeClock) -> None:
-    for _ in range(6):  # deployed more often than it is due
+    for _ in range(6):  # deployed more often than the repeat is due
         async with hosts() as manager:
             manager.repeat(repeated.kept("x"), Every(1500), id="x")
             await clock.advance(10 * MINUTE)
@@ -208,7 +208,7 @@ async def test_a_run_of_the_host_before_is_its_run(
             assert minutes() == expected
 
 
-async def test_with_jitter_it_is_told_its_time_in_the_next_host_as_well(
+async def test_with_jitter_a_run_sees_its_nominal_time_in_the_next_host_too(
     hosts: Hosts, clock: FakeClock
 ) -> None:
     gates["x"] = asyncio.Event()
@@ -234,7 +234,7 @@ async def test_one_that_must_not_run_twice_and_one_that_is_retried(
         assert manager.stats().dead_letters == 0
 
 
-# ---- what is asked of it
+# ---- requests
 
 
 async def test_a_pause_outlives_the_host(hosts: Hosts, clock: FakeClock) -> None:
@@ -286,7 +286,7 @@ async def test_what_is_asked_before_the_file_is_open_waits_for_that(
     await manager.close()
 
 
-async def test_replaced_by_one_in_memory_it_is_in_the_file_no_more(
+async def test_a_task_replaced_by_one_in_memory_leaves_the_file(
     hosts: Hosts, clock: FakeClock
 ) -> None:
     async with hosts() as manager:
@@ -316,14 +316,14 @@ async def test_one_in_memory_is_replaced_by_one_that_is_kept(
         assert ((await only(manager)).ran, minutes("y")) == (1, [1])
 
 
-# ---- very many are read some at a turn
+# ---- very many are read in many turns
 
 
 @pytest.fixture
 async def half_read(
     clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[FakeManager]:
-    """A manager that has read some of its forty repeats, and has their numbers as ids."""
+    """A manager that has read some of its forty repeats, whose ids are their numbers."""
     async with clock.manager(workers=0, store=path) as manager:
         for n in range(10, 50):
             manager.repeat(repeated.kept(n), Every(60), id=str(n))
@@ -375,7 +375,7 @@ async def test_what_is_asked_while_they_are_read_holds(
         assert rows[first].paused
 
 
-async def test_a_cancelled_one_may_be_begun_anew_before_it_was_read(
+async def test_a_cancelled_repeat_may_begin_again_before_the_file_is_read(
     half_read: FakeManager, clock: FakeClock
 ) -> None:
     await half_read.repeat(repeated.note("never"), Every(60), id="47").cancel()
@@ -396,7 +396,7 @@ async def test_a_backup_has_what_was_asked_for_while_they_are_read(
         assert rows.keys() == {"new", *(str(n) for n in range(10, 50))}
 
 
-async def test_what_goes_wrong_while_they_are_read_is_told_to_who_waits(
+async def test_an_error_while_repeats_are_read_is_raised_by_ready(
     clock: FakeClock, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def restore(*_: object) -> Iterator[None]:
@@ -445,13 +445,13 @@ async def test_a_rule_that_the_file_cannot_keep_is_given_again(
             repeats.look_after()
         told = [message for message in caplog.messages if "stand still" in message]
         assert told == [
-            "repeats stand still, for the file does not have their rules, which are objects of "
-            "the program's: 'x'; they go on when manager.repeat() is called with their ids"
+            "repeats stand still, as the file does not have their rules, which are objects of "
+            "the program: 'x'; they go on when manager.repeat() is called with their ids"
         ]
         assert minutes() == [1]
         again = manager.repeat(repeated.kept("x"), Own(1), id="x")
         await clock.advance(0)
-        # Those of the time without a rule were missed: one run for the latest of them.
+        # Times without a rule were missed: one run for the latest of them.
         assert (again is repeat, again.reason, minutes()) == (True, None, [1, 6])
         await clock.advance(MINUTE)
         assert minutes() == [1, 6, 7]
@@ -497,7 +497,7 @@ def test_a_zone_that_is_not_on_this_machine_is_told_of(caplog: pytest.LogCapture
     assert "there is no time zone 'Mars/Olympus'" in caplog.text
 
 
-# ---- what is wrong with the file
+# ---- faults of the file
 
 
 async def test_one_that_cannot_be_read_does_not_hold_up_others(
@@ -512,7 +512,7 @@ async def test_one_that_cannot_be_read_does_not_hold_up_others(
     async with clock.manager(workers=0, store=path) as manager:
         assert [repeat.id for repeat in manager.repeats()] == ["y"]
         assert "the repeat 'x' of" in caplog.text
-        assert "LookupError('the file has no function of the number 9')" in caplog.text
+        assert "LookupError('the file has no function with the number 9')" in caplog.text
         manager.repeat(repeated.kept("x"), Every(60), id="x")
         await clock.advance(MINUTE)
         assert (minutes(), minutes("y")) == ([1], [1])
@@ -521,7 +521,7 @@ async def test_one_that_cannot_be_read_does_not_hold_up_others(
 async def test_a_run_that_is_there_already_is_not_entered_again(
     clock: FakeClock, path: Path
 ) -> None:
-    """A host could not write a batch as a whole, and died before the rest of it."""
+    """A host could write only part of a batch, and died before the rest."""
     async with clock.manager(workers=0, store=path) as manager:
         manager.repeat(repeated.kept("x"), Every(60), id="x", overlap="allow")
     with between_hosts(path) as (store, rows):
@@ -570,7 +570,7 @@ async def test_a_function_of_a_script_is_waited_for(
         assert len(minutes()) >= 1
         monkeypatch.setattr(registry, "find", lambda name: None)
         await clock.advance(60)
-        # By then it is not to come any more.
+        # It must not come after that.
         reasons = {letter.reason async for letter in manager.dead_letters()}
         assert reasons <= {"unknown"}
 

@@ -1,4 +1,4 @@
-"""What is told of repeats; that it is told when it happens is in `test_repeats`."""
+"""Reports on repeats; that they are made when due is tested in `test_repeats`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from aioscheduler import Every
 from aioscheduler._repeating.policy import Progress
 from aioscheduler._repeating.terms import read_terms
-from aioscheduler._routing.repeatreports import MOST_TOLD, TELL_EVERY, RepeatReports
+from aioscheduler._routing.repeatreports import MOST_SHOWN, TELL_EVERY, RepeatReports
 from aioscheduler.repeat import Repeat
 
 
@@ -22,7 +22,7 @@ def make(id_: str, **progress: Any) -> Repeat:
     return Repeat(owner, id_, read_terms(Every(60)), Progress(**progress), Work(), None)
 
 
-def test_of_very_many_some_are_shown() -> None:
+def test_only_some_of_very_many_repeats_are_shown() -> None:
     reports = RepeatReports()
     asked: list[str] = []
 
@@ -34,7 +34,7 @@ def test_of_very_many_some_are_shown() -> None:
     for n in range(1000):
         reports.note(make(f"p{n}", paused=True))
     shown = reports.shown(soonest())
-    half = MOST_TOLD // 2
+    half = MOST_SHOWN // 2
     assert [told["id"] for told in shown] == [*(f"p{n}" for n in range(half)), *asked]
     assert len(asked) == half
 
@@ -61,7 +61,7 @@ def test_what_waits_for_its_rule_stands_still() -> None:
     assert reports.figures(1)["repeats_paused"] == 0
 
 
-def test_many_that_wait_for_their_rules_are_told_in_one_line(
+def test_repeats_waiting_for_rules_are_logged_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reports = RepeatReports()

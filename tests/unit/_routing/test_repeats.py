@@ -1,4 +1,4 @@
-"""What repeats, on a clock that stands still, with workers and without."""
+"""Repeats, on a stopped clock, with workers and without."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIter
 
 
 def minutes(value: Any = "x") -> list[float]:
-    """For which times it has run."""
+    """Return the times for which a repeat has run, in minutes."""
     return [(due - START) / MINUTE for each, due in done if due is not None and each == value]
 
 
@@ -224,7 +224,7 @@ async def test_skips_are_told_once_a_minute(
     assert "'x0' 60" in caplog.messages[1]
 
 
-async def test_what_there_is_is_counted_and_told(manager: Manager, clock: FakeClock) -> None:
+async def test_repeats_are_counted_in_the_figures(manager: Manager, clock: FakeClock) -> None:
     gates["x"] = asyncio.Event()
     manager.repeat(repeated.hold("x"), Every(60), id="x")
     paused = manager.repeat(repeated.note("y"), Every(3600), id="y")
@@ -255,7 +255,7 @@ async def test_what_there_is_is_counted_and_told(manager: Manager, clock: FakeCl
     assert (manager.stats().repeats, manager.stats().repeats_paused) == (2, 0)
 
 
-# ---- what was missed
+# ---- missed times
 
 
 async def test_what_passes_before_the_start_is_missed(clock: FakeClock) -> None:
@@ -301,12 +301,12 @@ async def test_until_and_times_end_it(manager: Manager, clock: FakeClock) -> Non
     assert [minutes("u"), minutes("t"), minutes("o")] == [[1, 2, 3], [1, 2], [1]]
     assert [repeat.next for repeat in manager.repeats()] == [None] * 3
     assert [repeat.paused for repeat in (until, times, own)] == [False] * 3
-    # Asked for again, as at each start of a program, they are what they were.
+    # Made again, as at each start of a program, they are unchanged.
     manager.repeat(repeated.note("t"), Every(60), id="t", times=2)
     assert times.next is None
 
 
-# ---- what is asked of it
+# ---- requests
 
 
 async def test_the_same_id_replaces_what_it_does(manager: Manager, clock: FakeClock) -> None:
@@ -361,7 +361,7 @@ async def test_cancelled_it_is_gone_and_its_id_is_free(manager: Manager, clock: 
     await repeat.cancel()
     assert (manager.repeats(), repeat.next) == ([], None)
     for call in (repeat.pause(), repeat.resume()):
-        with pytest.raises(RuntimeError, match="'x' was cancelled; begin it anew"):
+        with pytest.raises(RuntimeError, match="'x' was cancelled; begin it again"):
             await call
     (info,) = [info async for info in manager.tasks()]
     assert info.state is State.RUNNING
@@ -403,14 +403,14 @@ async def test_a_rule_that_fails_pauses_its_repeat_alone(
     (message,) = caplog.messages
     assert message.startswith("the repeat 'x' is paused, for its rule raised LookupError: no more")
     await bad.resume()
-    assert bad.paused  # it fails again, which is known by now
+    assert bad.paused  # it fails again, which is not reported again
     assert len(caplog.messages) == 1
     manager.repeat(repeated.note("x"), Every(60), id="x")
     await clock.advance(MINUTE)
     assert minutes() == [1, 2, 5]
 
 
-async def test_a_rule_that_fails_at_once_is_told_of(
+async def test_a_rule_that_fails_at_once_is_reported(
     manager: Manager, caplog: pytest.LogCaptureFixture
 ) -> None:
     repeat = manager.repeat(repeated.note("x"), Own(1, fails=START), id="x")
@@ -418,7 +418,7 @@ async def test_a_rule_that_fails_at_once_is_told_of(
     assert "'x' is paused, for its rule raised" in caplog.messages[0]
 
 
-async def test_a_run_that_fails_is_told_and_the_next_one_comes(
+async def test_a_run_that_fails_is_reported_and_the_next_one_comes(
     manager: Manager, clock: FakeClock, reports: list[dict[str, Any]]
 ) -> None:
     repeat = manager.repeat(repeated.fail("x"), Every(60), id="x")
@@ -488,7 +488,7 @@ async def test_whatever_goes_wrong_with_one_others_go_on(
         ({"coro": 5}, TypeError, r"repeat\(\) takes a coroutine such as work\(1\), not int"),
     ],
 )
-async def test_what_cannot_be_right_is_refused(
+async def test_invalid_arguments_are_refused(
     manager: Manager, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     given: dict[str, Any] = {"rule": Every(60), "id": "x"} | arguments
@@ -504,7 +504,7 @@ async def test_a_queue_has_no_times(clock: FakeClock) -> None:
             manager.repeat(repeated.note("x"), Every(60), id="x")
 
 
-async def test_a_closed_manager_takes_none_and_enters_no_run(clock: FakeClock) -> None:
+async def test_a_closed_manager_accepts_no_repeat_and_enters_no_run(clock: FakeClock) -> None:
     async with clock.manager(workers=0) as manager:
         repeat = manager.repeat(repeated.note("x"), Every(60), id="x")
     await clock.advance(5 * MINUTE)
@@ -526,7 +526,7 @@ async def test_a_manager_that_has_failed_enters_no_run(clock: FakeClock) -> None
 
 
 async def test_what_takes_long_is_done_in_many_turns(clock: FakeClock) -> None:
-    """To skip a thousand times of a cron expression takes as long as to enter hundreds of runs."""
+    """Skipping a thousand times of a cron expression takes as long as hundreds of runs."""
     manager = clock.manager(1, workers=0)
     for n in range(6):
         manager.repeat(repeated.note(n), Cron(f"{n}-59 * * * *", "UTC"), id=str(n), missed="skip")

@@ -1,4 +1,4 @@
-"""What tasks were asked for."""
+"""The unanswered requests to tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks of a file at the start of a host."""
+"""The tasks of the file when a host starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from aioscheduler._scheduling.clock import SECOND
 from aioscheduler._transport import wire
 
 NOW, HEARTBEAT = 10**18, 5 * 10**17
-FIRST_ROW = 100  # of this host
+FIRST_ROW = 100  # the first row of this host
 FUNCTIONS = [
     Function(1, "test.note", f"{reminders.__name__}:note", once=False),
     Function(2, "test.once", f"{reminders.__name__}:once", once=True),
@@ -44,7 +44,7 @@ FACTS = "begun", "attempt", "failed", "losses", "given", "id", "once", "suspect"
 
 
 class Admitted:
-    """Takes tasks, makes their calls, and reads their notes."""
+    """Admits tasks, makes their calls, and reads their notes."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, Any, str | None, Stored]] = []
@@ -52,7 +52,7 @@ class Admitted:
         self.is_over = False
         self.kept: dict[int, Kept] = {}
         self.shared: list[int] = []  # how many tasks were admitted at once
-        self.held: list[bool] = []  # whether somebody has the handle of one that was given way
+        self.held: list[bool] = []  # whether the task of the file has a handle, in `give_way`
 
     def admit(self, due: int, key: Any, id_: str | None, call: Any) -> tuple[int, int]:
         self.calls.append((due, key, id_, call))
@@ -94,11 +94,11 @@ class Admitted:
 
 
 class Held:
-    """Has the handles of some tasks that are only in the file.
+    """Holds some tasks that are only in the file.
 
     Attributes:
-        rows: Of those.
-        told: What it has been told: of which, how and, of a dead letter, why.
+        rows: Their rows.
+        told: What was reported: which task, how and, for a dead letter, why.
     """
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Place(stores.Place):
         return taken
 
     def hurry(self, id_: str, replace: bool = False, row: int = NOT_GIVEN) -> Kept:
-        """Have a task been scheduled before the file was open."""
+        """Add a task that was scheduled before the file was open."""
         kept = self.links.kept[77] = Kept.of(Row(row, 5, 0, b"", id=id_))
         draft: Any = Draft(None, None, id_)  # type: ignore[arg-type]
         self.early[id_] = Early(kept, draft, 1, 77, 5, replace)
@@ -160,7 +160,7 @@ class Place(stores.Place):
         return None if taken is None else taken[0]
 
     def state(self) -> dict[int, tuple[Any, ...]]:
-        """What has become of each task that waits at a link."""
+        """Return the state of each task that is pending at a link."""
         found = {}
         for number, kept in self.links.kept.items():
             assert self.where.find(kept.row) == (0, number)
@@ -200,10 +200,12 @@ def test_a_task_waits_as_it_did(place: Place) -> None:
         ({"losses": 1}, wire.ALONE),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK - 1}, 1),
         ({"due": HEARTBEAT + HEARTBEAT_SLACK}, 0),
-        ({"due": 0}, 1),  # of a queue: each of them may have begun
+        ({"due": 0}, 1),  # in a queue any task may have begun
     ],
 )
-def test_who_waits_for_the_record_after_a_crash(place: Place, more: Any, confirmed: int) -> None:
+def test_which_tasks_wait_for_the_record_after_a_crash(
+    place: Place, more: Any, confirmed: int
+) -> None:
     place.take(**more)
     assert place.call().confirmed == confirmed
     kept = place.links.kept[0]
@@ -211,7 +213,7 @@ def test_who_waits_for_the_record_after_a_crash(place: Place, more: Any, confirm
     assert kept.once == (more.get("function") in (2, 4))
 
 
-def test_after_a_close_nobody_is_suspect_but_who_was_lost_before() -> None:
+def test_after_a_close_only_tasks_lost_before_are_suspects() -> None:
     place = Place(clean=True)
     place.take(due=0)
     place.take(losses=2)
@@ -234,13 +236,13 @@ def test_what_had_begun_is_lost_once_more(place: Place) -> None:
     assert (stored.attempt, stored.confirmed) == (2, wire.ALONE)
 
 
-def test_what_is_not_to_begin_twice_has_not_begun_if_it_is_not_on_record(place: Place) -> None:
+def test_a_once_only_task_has_not_begun_if_not_on_record(place: Place) -> None:
     place.take(function=2, due=HEARTBEAT - 1)
     assert not place.links.kept[0].suspect
     assert place.call().confirmed == wire.FEW
 
 
-def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> None:
+def test_an_unreadable_task_is_a_letter_and_holds_up_no_other(place: Place) -> None:
     place.take(1, function=99)
     place.take(2, options=b"\xc1")
     place.restoring.take(Row(3, NOW, 1, b"bad"), {})
@@ -251,7 +253,7 @@ def test_what_cannot_be_taken_is_a_letter_and_in_nobody_s_way(place: Place) -> N
         (2, Reason.UNREADABLE),
         (3, Reason.UNREADABLE),
     ]
-    assert "no function of the number 99" in burials[0].text
+    assert "no function with the number 99" in burials[0].text
     assert "ValueError: no such function" in burials[2].text
     assert place.links.kept[0].row == 4
 
@@ -289,14 +291,16 @@ def test_all_is_as_if_they_had_come_one_by_one(odd: list[dict[str, Any]], held: 
     for row in rows:
         singly.restoring.take(row, {})
     assert many.state() == singly.state()
-    for number in held & many.state().keys():  # who holds one is told
+    for number in held & many.state().keys():  # held tasks are reported
         assert any(told[:2] == ("left", number) for told in many.shelf.told)
 
 
-# ---- where they are, and who holds them
+# ---- whereabouts and holders
 
 
-def test_it_is_found_by_its_row_and_who_holds_it_is_given_to_its_link(place: Place) -> None:
+def test_a_restored_task_is_found_by_its_row_and_its_listeners_move(
+    place: Place,
+) -> None:
     place.take(7)
     place.take(8)
     assert [place.where.find(row) for row in (7, 8, 9)] == [(0, 0), (0, 1), None]
@@ -310,7 +314,7 @@ def test_what_is_behind_the_horizon_stays_in_memory(place: Place) -> None:
     assert place.where.horizon.ahead == {6}
 
 
-def test_who_holds_a_dead_letter_or_what_is_struck_is_told(place: Place) -> None:
+def test_holders_of_dead_letters_and_struck_tasks_are_notified(place: Place) -> None:
     place.take(1, function=99)
     place.restoring.take(Row(2, NOW, 1, b"bad"), {})
     place.take(3, begun=Begun.ONCE)
@@ -322,14 +326,14 @@ def test_who_holds_a_dead_letter_or_what_is_struck_is_told(place: Place) -> None
         ("buried", 3, Reason.LOST),
         ("withdrawn", 4),
     ]
-    for row in range(1, 5):  # whatever the file says until that is written
+    for row in range(1, 5):  # whatever the file says until then
         unwritten = place.where.horizon.find(row)
         assert unwritten is not None
         assert unwritten.row is None
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_who_is_given_way_is_told_whether_somebody_has_its_handle(place: Place, held: bool) -> None:
+def test_give_way_learns_whether_the_task_has_a_handle(place: Place, held: bool) -> None:
     place.hurry("a")
     place.shelf.rows = {1} if held else set()
     place.take(id="a")
@@ -351,7 +355,7 @@ def test_only_what_was_due_in_the_last_host_is_doubted(place: Place) -> None:
     end = HEARTBEAT + HEARTBEAT_SLACK
     assert place.restoring.doubts(Row(FIRST_ROW - 1, end - 1, 1, b""))
     assert not place.restoring.doubts(Row(FIRST_ROW - 1, end, 1, b""))
-    assert not place.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # of this host
+    assert not place.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # a row of this host
     assert not Place(clean=True).restoring.doubts(Row(1, 0, 1, b""))
 
 
@@ -375,10 +379,10 @@ def test_what_has_not_been_read_yet_may_leave_suspects(place: Place) -> None:
     assert not Place(clean=True).restoring.leaves_suspects
 
 
-# ---- those that were scheduled before
+# ---- tasks scheduled before the file was open
 
 
-def test_a_task_of_the_file_takes_the_place_of_an_early_one_with_its_id(place: Place) -> None:
+def test_a_task_of_the_file_replaces_an_early_one_with_its_id(place: Place) -> None:
     place.hurry("a")
     place.take(id="a")
     assert place.links.given_way == [("a", 1)]
@@ -396,9 +400,7 @@ def test_it_may_have_ended_its_host_though_it_was_moved_meanwhile(place: Place, 
 
 
 @pytest.mark.parametrize("how", [{"replace": True}, {"row": WITHDRAWN}])
-def test_it_is_no_more_if_the_early_one_was_to_replace_it_or_was_cancelled(
-    place: Place, how: Any
-) -> None:
+def test_it_is_struck_if_the_early_one_replaces_it_or_was_cancelled(place: Place, how: Any) -> None:
     kept = place.hurry("a", **how)
     row = place.take(id="a", begun=Begun.YES)
     assert place.written().strikes == [(row.bucket, row.row)]
@@ -461,7 +463,7 @@ def test_what_is_defined_in_time_is_admitted_in_order(
     assert [kept.row for kept in place.links.kept.values()] == [1, 2, 3]
     assert [call[2] for call in place.links.calls] == ["n1", "n2", "n3"]
     assert [each.row for each in place.written().burials] == [4]
-    place.restoring.claim("n1", NOW)  # it is that of a task now
+    place.restoring.claim("n1", NOW)  # now a task at a link has it
     assert place.written() is None
 
 
@@ -475,7 +477,7 @@ def test_an_id_that_is_needed_is_taken_from_what_waits_for_its_function(
     place.restoring.claim("other", NOW)
     assert [each.row for each in place.written().burials] == [2]
     register(monkeypatch, "test.later")
-    place.restoring.claim("n3", NOW)  # which may run after all
+    place.restoring.claim("n3", NOW)  # it may still run
     assert [kept.row for kept in place.links.kept.values()] == [1, 3]
     assert place.written() is None
 
@@ -524,16 +526,16 @@ def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
     assert place.written() is None
 
 
-def test_who_leaves_suspects(place: Place) -> None:
+def test_which_tasks_leave_suspects(place: Place) -> None:
     place.where.horizon.is_whole = True
     place.take(1, function=3)
-    place.take(2, function=3, losses=1, due=0)  # which its row shows
+    place.take(2, function=3, losses=1, due=0)  # its row shows that
     assert not place.restoring.leaves_suspects
     place.take(3, function=3, due=0)
     assert place.restoring.leaves_suspects
 
 
-def test_what_waits_for_a_function_is_told_of_once(
+def test_tasks_waiting_for_a_function_are_logged_once(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     for row in range(1, 6):
@@ -547,13 +549,13 @@ def test_what_waits_for_a_function_is_told_of_once(
         place.restoring.resolve(NOW + SECOND)
     assert caplog.messages == [
         "durable tasks wait for functions of a script that this program has not defined: "
-        "'test.later' (5). They are looked for until 60 s after the start; then their tasks are "
-        "dead letters (unknown), each at its time. Import or define them by then, or start the "
+        "'test.later' (5). They are looked for until 60 s after the start; then their tasks become "
+        "dead letters (unknown) when they are due. Import or define them by then, or start the "
         "script that does; until then join() and len() do not count these tasks"
     ]
 
 
-def test_of_many_functions_that_are_waited_for_some_are_named(
+def test_only_some_of_many_awaited_functions_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     place = Place(functions=[Function(n, f"f{n}", "__main__:f", once=False) for n in range(12)])
@@ -564,7 +566,7 @@ def test_of_many_functions_that_are_waited_for_some_are_named(
     assert "'f9' (1) and 2 more. They are" in caplog.text
 
 
-def test_what_is_defined_in_time_is_not_told_of(
+def test_a_function_defined_in_time_is_not_logged(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.take(1, function=3)

@@ -78,7 +78,7 @@ def test_nothing_is_accepted_once_closed() -> None:
 
 @pytest.mark.parametrize("when", [None, 3, timedelta(-1)])
 @pytest.mark.parametrize("order", Order)
-def test_that_it_is_no_coroutine_is_said_before_all_else(
+def test_a_function_that_was_not_called_is_refused_first(
     monkeypatch: pytest.MonkeyPatch, when: Any, order: Order
 ) -> None:
     router, _ = make([1])
@@ -175,7 +175,7 @@ def test_what_goes_with_a_task_is_captured_once_for_each_call() -> None:
     router.schedule_once(work(), None, None, {}, "an id", False)
     HostUpstream("m", router).schedule_inside(work(), None, None, None, {}, None, False)
     submit(router, work, [(1,)] * 4, None, None, {})
-    router.schedule(work(), None, None, {}, [0])  # nothing had a value in another thread
+    router.schedule(work(), None, None, {}, [0])  # in another thread nothing had a value
     request_id.reset(token)
     named, *others = link.scheduled[1][3], *(row[3] for row in link.scheduled), *link.records
     assert (named[0].name, named[1]) == ("one", [3, "r0", None])
@@ -195,7 +195,7 @@ def test_whose_context_cannot_be_captured_is_refused_and_closed() -> None:
         (once, {}, "an id", False),
         (inside, None, {}, None, False),
     ):
-        with pytest.raises(KeyError, match="user") as caught:  # and no warning of a coroutine
+        with pytest.raises(KeyError, match="user") as caught:  # and no warning about a coroutine
             call(work(), None, None, *args)  # type: ignore[operator]
         assert "was called to capture" in caught.value.__notes__[0]
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""What a repeat does each time: the same call, as often as it is asked for."""
+"""The work of a repeat: the same call, for every run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_id_of_a_run_leads_to_its_repeat() -> None:
         assert repeat_of(wrong) is None
 
 
-def test_in_this_loop_it_is_called_anew(local: FakeManager) -> None:
+def test_in_this_loop_the_function_is_called_again(local: FakeManager) -> None:
     coro = repeated.note("x")
     work, own = take_work(local._router, coro, "k", {})
     coro.close()
@@ -83,7 +83,7 @@ def test_in_this_loop_it_has_the_context_of_its_call(local: FakeManager) -> None
 
 
 class Once:
-    """An awaitable of another kind."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Any:
         yield
@@ -115,11 +115,11 @@ def test_for_another_process_it_is_taken_apart_once(remote: FakeManager) -> None
     assert take_work(remote._router, repeated.note(1), None, {})[0].name == "repeated:note"
 
 
-def test_what_it_needs_of_a_script_is_told_as_it_is_by_then(
+def test_a_run_gets_the_present_globals_of_a_script(
     remote: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     space: dict[str, Any] = {"__name__": "__main__", "word": 1}
-    exec("async def read(): return word", space)  # as of a script, by value
+    exec("async def read(): return word", space)  # travels by value, like one of a script
     work, own = take_work(remote._router, space["read"](), None, {})
     assert isinstance(work, RemoteWork)
     work.make("x", AT_ONCE, own)
@@ -164,7 +164,7 @@ async def test_a_durable_function_without_a_store_has_its_options(
             assert call[1][0].max_lateness == 3600 * SECOND
 
 
-def test_of_those_that_are_equal_there_is_one() -> None:
+def test_equal_objects_are_shared() -> None:
     share = sharing()
     first, second = (RemoteWork(1, None, "x", key, None, Any) for key in (5, 5))  # type: ignore[arg-type]
     assert first is not second
@@ -176,7 +176,7 @@ def test_of_those_that_are_equal_there_is_one() -> None:
     assert share(second) is second
 
 
-async def test_what_do_the_same_have_it_in_common(clock: FakeClock) -> None:
+async def test_repeats_of_the_same_work_share_it(clock: FakeClock) -> None:
     async with clock.manager(1, workers=1, store=":memory:") as manager:
         for call in (repeated.note, repeated.kept):
             first, own = take_work(

@@ -1,4 +1,4 @@
-"""The way out: nothing before a new process has been told everything, and one write a turn."""
+"""The sending side: a new process is brought up to date first; one write a turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aioscheduler._transport.wire import Kind
 
 
 class Pipe:
-    """Takes frames, and writes them when it is told to."""
+    """Accepts frames, and writes them on request."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -84,18 +84,16 @@ async def sender(outbox: Outbox) -> Sender:
 async def told(sender: Sender, outbox: Outbox) -> Life:
     life = Life()
     sender.tell(life, *outbox.restart())
-    while sender._telling is not None:
+    while sender._updating is not None:
         await asyncio.sleep(0)
     return life
 
 
-async def test_a_process_is_told_everything_and_then_to_begin(
-    sender: Sender, outbox: Outbox
-) -> None:
+async def test_a_process_is_sent_everything_and_then_boot(sender: Sender, outbox: Outbox) -> None:
     outbox.add(0, 5, 0, 1)
     outbox.add(0, 5, 0, b"x" * (wire.BLOB_LIMIT + 1))
     sender.soon()
-    sender.now()  # there is nobody
+    sender.now()  # there is no process
     life = await told(sender, outbox)
     assert life.pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
     assert life.pipe.blobs == [1]
@@ -123,7 +121,7 @@ async def test_enough_for_a_write_does_not_wait_for_the_end_of_the_turn(
     assert sender.turn is None
 
 
-async def test_what_comes_while_a_process_is_told_follows(sender: Sender, outbox: Outbox) -> None:
+async def test_tasks_scheduled_during_an_update_follow_it(sender: Sender, outbox: Outbox) -> None:
     outbox.add(0, 5, 0, 1)
     life = Life()
     sender.tell(life, *outbox.restart())
@@ -136,7 +134,7 @@ async def test_what_comes_while_a_process_is_told_follows(sender: Sender, outbox
 
 
 @pytest.mark.parametrize("when", ["told", "sent"])
-async def test_a_process_that_cannot_be_told_is_killed_and_gets_nothing_more(
+async def test_a_process_that_cannot_be_updated_is_killed_and_gets_nothing_more(
     sender: Sender, outbox: Outbox, when: str
 ) -> None:
     life = Life()
@@ -148,12 +146,13 @@ async def test_a_process_that_cannot_be_told_is_killed_and_gets_nothing_more(
     outbox.add(0, 5, 0, 1)
     sender.now()
     sender.now()
-    assert life.killed == [f"it cannot be {when} its tasks: MemoryError('none')"]
+    what = "brought up to date" if when == "told" else "sent its tasks"
+    assert life.killed == [f"it cannot be {what}: MemoryError('none')"]
     sender.disconnect()
     assert (await told(sender, outbox)).pipe.kinds() == [Kind.SCHEDULE, Kind.BOOT]
 
 
-async def test_a_process_that_ends_while_it_is_told_is_told_no_more(
+async def test_a_process_that_ends_during_its_update_is_sent_no_more(
     sender: Sender, outbox: Outbox
 ) -> None:
     life = Life()
@@ -180,8 +179,8 @@ async def test_telling_that_somebody_else_has_cancelled_goes_on_where_it_was(
     sender.tell(life, *outbox.restart())
     for _ in range(3):
         await turns(after)  # before its first step, or while it waits for room
-        assert sender._telling is not None
-        sender._telling.cancel()
+        assert sender._updating is not None
+        sender._updating.cancel()
         await asyncio.sleep(0.001)
     assert Kind.BOOT not in life.pipe.kinds()
     life.pipe.room.set()
@@ -199,9 +198,9 @@ async def test_telling_that_was_cancelled_does_not_go_on_when_its_process_has_en
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
     life = Life()
     sender.tell(life, *outbox.restart())
-    assert sender._telling is not None
-    sender._telling.cancel()
-    await turns(3)  # it is held back
+    assert sender._updating is not None
+    sender._updating.cancel()
+    await turns(3)  # its restart is held back
     sender.disconnect()
     await asyncio.sleep(0.001)
     await turns()
@@ -214,19 +213,19 @@ async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outb
     flushing = asyncio.create_task(sender.flush())
     await asyncio.sleep(0)
     assert not flushing.done()
-    for _ in range(2):  # the first of them dies while it is told
+    for _ in range(2):  # the first one dies while it is updated
         sender.disconnect()
         life = Life()
         sender.tell(life, *outbox.restart())
         await asyncio.sleep(0)
-        assert not flushing.done()  # the pipe takes no more
+        assert not flushing.done()  # the pipe is full
     life.pipe.room.set()
     await asyncio.wait_for(flushing, 5)
 
 
 async def test_flush_goes_on_when_nobody_will_come(sender: Sender, outbox: Outbox) -> None:
     while outbox.size <= HIGH_WATER:
-        outbox.add(0, 5, 7, bytes(1 << 20))  # what is large counts, too
+        outbox.add(0, 5, 7, bytes(1 << 20))  # large payloads count, too
     flushing = asyncio.create_task(sender.flush())
     await asyncio.sleep(0)
     assert not flushing.done()

@@ -1,4 +1,4 @@
-"""What a manager is told: how it is read, and that a refusal says what to do."""
+"""The arguments of a manager: how they are read, and that refusals say what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SILENT: Any = {
     "store": None,
     "engine": None,
 }
-"""All that is said by who says nothing, but for `workers`."""
+"""The defaults of all arguments except `workers`."""
 
 
 VARIABLE: ContextVar[str] = ContextVar("variable")
@@ -148,9 +148,9 @@ def test_the_manager_says_what_was_left_unsaid(monkeypatch: pytest.MonkeyPatch) 
         *(({"monitor": wrong}, f"must be True or False, not {wrong!r}") for wrong in ("no", 1)),
         ({"forward_logs": "no"}, "forward_logs must be True or False, not 'no'"),
         ({"name": 5}, "name is a str, not int"),
-        ({"store": 5}, "store is a path, or a SQLiteStore, not 5"),
-        ({"store": True}, "store is a path, or a SQLiteStore, not True"),
-        ({"store": b"tasks.db"}, "store is a path, or a SQLiteStore, not b'tasks.db'"),
+        ({"store": 5}, "store must be a path or a SQLiteStore, not 5"),
+        ({"store": True}, "store must be a path or a SQLiteStore, not True"),
+        ({"store": b"tasks.db"}, "store must be a path or a SQLiteStore, not b'tasks.db'"),
         ({"context": 5}, "context is a list of context variables, .*: a list, not 5"),
         ({"context": "var"}, "a list, not 'var'"),
         ({"context": VARIABLE}, r"write \[variable\], not <ContextVar name='variable'"),
@@ -216,12 +216,12 @@ def test_a_path_is_that_of_a_store(path: Any) -> None:
     store = read(store=path).store
     assert isinstance(store, SQLiteStore)
     assert store.path == os.path.abspath("tasks.db")
-    assert not os.path.exists(store.path)  # it is opened by the start
+    assert not os.path.exists(store.path)  # start() opens it
 
 
 def test_what_waits_is_kept_in_order_but_for_that_of_a_stack() -> None:
     assert read_settings(Order.FIFO, True, 1, SILENT | {"store": STORE}).store is STORE
-    with pytest.raises(ValueError, match="a LifoQueuedScheduler has no store: after a restart"):
+    with pytest.raises(ValueError, match="a LifoQueuedScheduler cannot have a store: after"):
         read_settings(Order.LIFO, True, 1, SILENT | {"store": STORE})
 
 

@@ -1,4 +1,4 @@
-"""The tasks that are only in the file, and what is asked of them."""
+"""The tasks that are only in the file, and requests to them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_what_is_scheduled_is_in_the_file_and_nowhere_else(place: Place) -
     assert place.shelf.tally.figures() == {"pending": 2}
 
 
-async def test_what_a_task_schedules_is_found_by_the_number_that_it_was_told(
+async def test_a_tasks_successor_is_found_by_its_alias(
     place: Place,
 ) -> None:
     place.start(row_of(1, FAR))
@@ -59,7 +59,7 @@ async def test_what_a_task_schedules_is_found_by_the_number_that_it_was_told(
     assert place.shelf.held.aliases == {}
 
 
-async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> None:
+async def test_a_whole_batch_is_scheduled_and_notified_of_its_ends(place: Place) -> None:
     place.start(row_of(1, FAR))
     batch = place.map([FAR, FARTHER, FAR], "a", "b", "c")
     assert place.admitted.shelved == 4
@@ -78,7 +78,7 @@ async def test_a_whole_batch_is_scheduled_and_told_its_ends(place: Place) -> Non
     assert not batch.cancel()
 
 
-async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: Place) -> None:
+async def test_only_tasks_with_listeners_or_requests_are_returned(place: Place) -> None:
     place.start(*(row_of(row, FAR) for row in range(1, 5)))
     assert list(place.shelf.held_among(range(9))) == []
     handle = place.shelf.held.hand_out(2)
@@ -89,7 +89,7 @@ async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: 
     place.shelf.cancel(0, 4)
     assert 4 in place.shelf.held_among(range(9))
     with place.shelf.listing(Wanted()):
-        assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a list is told of all
+        assert set(place.shelf.held_among([1, 2])) == {1, 2}  # a listing is notified of all
     del handle
     await place.turn()
 
@@ -98,7 +98,7 @@ async def test_of_some_tasks_those_are_told_that_somebody_has_to_do_with(place: 
 async def test_a_task_of_a_batch_that_was_moved_to_another_bucket_can_be_cancelled(
     place: Place, dropped: bool
 ) -> None:
-    """What is known of it is one thing, whoever asks, and who holds it is told its end."""
+    """What is kept of it is one object for all, and its holders are notified of its end."""
     place.start(row_of(1, FAR))
     batch = place.map([FAR, FAR], "a", "b")
     await place.turn()
@@ -116,7 +116,7 @@ async def test_a_task_of_a_batch_that_was_moved_to_another_bucket_can_be_cancell
     assert task.cancelled()
 
 
-async def test_of_a_batch_that_was_dropped_who_holds_a_task_is_told_its_end(place: Place) -> None:
+async def test_a_handle_from_a_dropped_batch_is_notified(place: Place) -> None:
     place.start(row_of(1, FAR))
     task = place.map([FAR, FAR], "a", "b")[0]
     await place.turn()
@@ -136,7 +136,7 @@ async def test_a_batch_that_is_not_written_yet_can_be_cancelled(place: Place) ->
     assert values(place) == [1]
 
 
-# ---- who has an id
+# ---- ids
 
 
 async def test_the_task_of_an_id_is_found_in_the_file(place: Place) -> None:
@@ -233,7 +233,7 @@ async def test_nothing_is_asked_of_a_task_that_certainly_is_not_there(place: Pla
     assert not place.shelf.reschedule(0, 99, FAR)
 
 
-async def test_where_the_file_cannot_be_read_nobody_is_told_that_there_is_no_task(
+async def test_an_unreadable_file_does_not_mean_that_a_task_is_missing(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("aioscheduler._routing.lookups.RETRY", 0)
@@ -249,7 +249,7 @@ async def test_where_the_file_cannot_be_read_nobody_is_told_that_there_is_no_tas
     await place.turn(12)
     assert task.state is State.LOST
     assert task.exception() is FULL
-    assert caplog.messages == [f"{FULL}; what was asked of its task 2 is not done"]
+    assert caplog.messages == [f"{FULL}; the request to its task 2 is not carried out"]
     assert (place.shelf.requests, place.shelf.tally.figures()) == ({}, {"pending": 2})
 
 
@@ -266,14 +266,14 @@ async def test_a_task_that_is_not_there_is_cancelled_and_rescheduled_in_vain(
     assert place.dues() == {1: FAR}
 
 
-# ---- another time
+# ---- rescheduling
 
 
 async def test_a_task_of_the_file_is_moved_when_that_has_answered(place: Place) -> None:
     place.start(row_of(1, FAR), row_of(2, FARTHER))
     task = place.handle(1)
     assert place.shelf.reschedule(0, 1, FARTHER + 1)
-    assert place.shelf.reschedule(0, 1, FARTHER + HOUR)  # the last one counts
+    assert place.shelf.reschedule(0, 1, FARTHER + HOUR)  # the last request counts
     await place.turn()
     assert place.dues() == {1: FARTHER + HOUR, 2: FARTHER}
     assert task.due == to_datetime(FARTHER + HOUR)
@@ -328,7 +328,7 @@ async def test_the_last_of_several_requests_counts_whatever_it_is(place: Place) 
     assert place.file() == {}
 
 
-async def test_a_time_of_its_own_takes_the_place_of_that_of_a_further_attempt(
+async def test_a_reschedule_replaces_the_time_of_the_next_attempt(
     place: Place,
 ) -> None:
     place.start(row_of(1, FAR)._replace(given=NOW - 5, attempt=3))
@@ -338,7 +338,7 @@ async def test_a_time_of_its_own_takes_the_place_of_that_of_a_further_attempt(
     assert (row.due, row.given, row.attempt) == (FARTHER, None, 3)
 
 
-async def test_what_is_moved_to_where_memory_is_comes_there(place: Place) -> None:
+async def test_a_task_moved_within_the_horizon_comes_into_memory(place: Place) -> None:
     place.start(row_of(1, FAR), row_of(2, FARTHER))
     place.come(FAR - 1)
     task = place.handle(2)
@@ -354,7 +354,7 @@ async def test_what_is_moved_to_where_memory_is_comes_there(place: Place) -> Non
     assert [row.row for row in place.admitted.rows.values()] == [2, 1]  # each once
 
 
-async def test_what_is_new_and_moved_to_where_memory_is_comes_once(place: Place) -> None:
+async def test_a_new_task_moved_within_the_horizon_comes_once(place: Place) -> None:
     place.start(row_of(1, FAR))
     task = place.schedule(FARTHER)
     place.come(FAR)
@@ -367,7 +367,7 @@ async def test_what_is_new_and_moved_to_where_memory_is_comes_once(place: Place)
 async def test_what_may_have_ended_the_last_host_is_in_memory_wherever_it_is_moved(
     place: Place,
 ) -> None:
-    """Of that the file would say nothing."""
+    """The file would not show that."""
     place.start(row_of(1, FAR), row_of(2, FAR))
     place.restored.doubted.add(1)
     for number in (1, 2):
@@ -379,7 +379,7 @@ async def test_what_may_have_ended_the_last_host_is_in_memory_wherever_it_is_mov
     assert place.dues() == {1: FARTHER, 2: FARTHER}
 
 
-async def test_what_waits_for_its_function_is_asked_where_it_waits(place: Place) -> None:
+async def test_requests_to_a_task_waiting_for_its_function_go_there(place: Place) -> None:
     place.start(row_of(1, FAR))
     place.restored.waiting.update((7, 8))
     assert place.shelf.cancel(0, 7)
@@ -388,13 +388,13 @@ async def test_what_waits_for_its_function_is_asked_where_it_waits(place: Place)
     place.restored.waiting.clear()
     assert place.shelf.cancel(0, 7)
     assert place.shelf.reschedule(0, 8, FARTHER + 1)
-    place.restored.waiting.update((7, 8))  # they have come there meanwhile
+    place.restored.waiting.update((7, 8))  # they wait for their functions by now
     await place.turn()
     assert place.restored.withdrawn == [7, 7]
     assert place.restored.moved == [(8, FARTHER), (8, FARTHER + 1)]
 
 
-# ---- an id that another takes
+# ---- taking an id
 
 
 async def test_a_task_of_the_file_loses_its_id_to_a_new_one(place: Place) -> None:
@@ -411,7 +411,7 @@ async def test_a_task_of_the_file_loses_its_id_to_a_new_one(place: Place) -> Non
 
 
 async def test_an_id_is_free_in_the_file_before_a_new_task_has_it_there(place: Place) -> None:
-    """Though what is written between them be more than one batch takes."""
+    """Even if the changes between them exceed one batch."""
     place.start(row_of(1, FAR, "a"))
     old = place.handle(1)
     await place.turn()
@@ -437,10 +437,10 @@ async def test_a_task_that_is_not_written_yet_loses_its_id_to_a_new_one(place: P
     assert list(place.file()) == [new._number]
 
 
-# ---- the horizon comes
+# ---- the horizon advances
 
 
-async def test_who_holds_a_task_holds_it_at_its_link_once_it_comes_into_memory(
+async def test_listeners_move_to_the_link_when_a_task_comes_into_memory(
     place: Place,
 ) -> None:
     place.start(row_of(1, FAR))
@@ -476,10 +476,10 @@ async def test_what_was_asked_of_a_task_is_asked_of_its_link_if_it_comes_first(
     await place.turn()
     assert (first.cancelled, second.moved) == ([0], [(1, FARTHER)])
     assert place.shelf.requests == {}
-    assert len(place.file()) == 3  # what becomes of them is the link's
+    assert len(place.file()) == 3  # the rest is up to the link
 
 
-async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: Place) -> None:
+async def test_an_end_on_the_way_into_memory_is_reported(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in (1, 2)))
     buried, withdrawn = place.handle(1), place.handle(2)
     assert buried.reschedule(DAY)
@@ -493,12 +493,12 @@ async def test_what_ends_on_its_way_into_memory_is_told_to_who_holds_it(place: P
     assert withdrawn.cancelled()
     figures = place.shelf.tally.figures()
     assert (figures["failed"], figures["cancelled"]) == (1, 1)
-    place.restored.waiting.update((1, 2))  # nobody looks for them any more
+    place.restored.waiting.update((1, 2))  # nothing looks for them any more
     await place.turn()
 
 
-async def test_all_is_counted_anew_when_nothing_is_behind_the_horizon(place: Place) -> None:
-    """What could not be read of the file does not count for ever."""
+async def test_the_count_is_corrected_when_nothing_is_behind_the_horizon(place: Place) -> None:
+    """Unreadable tasks of the file are not counted for ever."""
     place.start(row_of(1, FAR))
     place.shelf.tally.add(7)
     place.come(FARTHER)
@@ -508,7 +508,7 @@ async def test_all_is_counted_anew_when_nothing_is_behind_the_horizon(place: Pla
     await place.turn()
 
 
-# ---- lists
+# ---- listings
 
 
 async def test_a_list_has_what_is_written_and_what_is_not(place: Place) -> None:
@@ -564,13 +564,13 @@ async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
 
 
 @pytest.mark.parametrize("is_read", [False, True])
-async def test_what_the_file_has_refused_is_lost_at_once_and_counts_no_more(
+async def test_a_task_refused_by_the_file_is_lost_at_once_and_not_counted(
     place: Place, is_read: bool
 ) -> None:
     place.start()
     tasks = [place.schedule(FAR) for _ in range(2)]
     batch = place.map(FAR, "a", "b")
-    place.schedule(FAR)  # of which nobody has a handle
+    place.schedule(FAR)  # without a handle
     first = tasks[0]._number
     place.store.refused = {first, first + 2, first + 4}
     horizon = place.where.horizon
@@ -598,7 +598,7 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
 ) -> None:
     place.start(row_of(1, FAR))
     read, claim = place.handle(1), place.schedule(FAR, "a")
-    place.schedule(FAR, "b")  # of which nobody has a handle
+    place.schedule(FAR, "b")  # without a handle
     lost = place.schedule(FAR)
     place.schedule(FAR)
     batch = place.map([FAR, FAR + HOUR], "a", "b")
@@ -606,7 +606,7 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
     place.commits.stop(FULL)
     place.lookups.stop()
     await place.turn()
-    place.shelf.reschedule(0, 1, FAR + HOUR)  # which is there, though this never will be
+    place.shelf.reschedule(0, 1, FAR + HOUR)  # the task is in the file; this change never will be
     assert place.shelf.close(reason) == 7
     assert read.state is State.KEPT
     gone = State.CANCELLED if reason is None else State.LOST

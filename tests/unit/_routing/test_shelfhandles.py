@@ -1,4 +1,4 @@
-"""Who holds tasks that are only in the file."""
+"""The handles, batches, ids and aliases of tasks that are only in the file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_handle_knows_what_it_is_of_and_is_found_as_long_as_somebody_has_it(
     assert place.held.due(7) is None
 
 
-def test_a_handle_may_be_told_later_what_it_is_of(place: Place) -> None:
+def test_a_handle_may_be_filled_in_later(place: Place) -> None:
     task = place.held.hand_out(7)
     assert place.held.hand_out(7) is task
     assert (task.name, task.id, task._kept) == ("", None, True)
@@ -81,7 +81,7 @@ def test_a_handle_may_be_told_later_what_it_is_of(place: Place) -> None:
     row = row_of(7, id_="a")._replace(given=NOW + 1)
     place.held.tell(task, row, kept := Kept.of(row))
     assert (task.name, task.id, task._kept) == (f"{PLACE}(7)", "a", kept)
-    assert task._when == NOW + 1  # as it was given: it waits for a further attempt
+    assert task._when == NOW + 1  # as given: it waits for another attempt
     place.held.tell(task, row._replace(given=None), kept)
     assert task._when == row.due
     assert place.held.row_of("a") == 7
@@ -153,14 +153,14 @@ def test_handles_that_are_gone_are_forgotten(place: Place) -> None:
 # ---- what is kept of a task
 
 
-def test_all_who_change_a_task_change_one_thing(place: Place) -> None:
+def test_all_changes_of_a_task_go_to_one_object(place: Place) -> None:
     row = row_of(7)
     unwritten = Kept.of(row)
-    assert place.held.kept_of(row) is not place.held.kept_of(row)  # nobody keeps anything
+    assert place.held.kept_of(row) is not place.held.kept_of(row)  # nothing is kept
     place.where.horizon.put(row, unwritten, 1)
     assert place.held.kept_of(row) is unwritten
     task = place.held.hand_out(7)
-    assert place.held.kept_of(row) is unwritten  # which does not know yet
+    assert place.held.kept_of(row) is unwritten  # the handle is still blank
     place.held.tell(task, row, mine := Kept.of(row))
     assert place.held.kept_of(row) is mine
     assert (place.held.kept_of(row_of(8, NOW)).row, place.held.kept_of(row_of(8)).due) == (
@@ -181,12 +181,12 @@ def test_an_id_leads_to_its_task_as_long_as_something_is_kept_of_it(place: Place
     assert place.held.row_of("a") is None
     place.held.note_id("a", 7)
     place.where.horizon.put(row_of(7, id_="a"), None, 1)
-    assert place.held.row_of("a") == 7  # it is not in the file yet
+    assert place.held.row_of("a") == 7  # not in the file yet
     place.where.horizon.strike(7, 2)
     assert place.held.row_of("a") is None
 
 
-def test_an_id_leads_nowhere_once_its_task_is_to_end_or_is_in_memory(place: Place) -> None:
+def test_an_id_leads_nowhere_once_its_task_must_end_or_is_in_memory(place: Place) -> None:
     held = [place.make(7, "a"), place.make(8, "b")]
     place.known[7] = False
     place.where.add(8, 0, 1)
@@ -238,7 +238,7 @@ def test_there_is_a_limit_to_aliases_and_the_oldest_lead_nowhere_then(
 # ---- ends
 
 
-async def test_who_holds_a_task_holds_it_at_its_link(place: Place) -> None:
+async def test_listeners_of_a_task_move_to_its_link(place: Place) -> None:
     link: Any = Link(asyncio.get_running_loop())
     task, batch = place.make(7), place.map(20, 2)
     kept = Kept(7, NOW)
@@ -255,7 +255,7 @@ async def test_who_holds_a_task_holds_it_at_its_link(place: Place) -> None:
     assert task.result() == 5
 
 
-def test_at_a_close_who_holds_a_task_hears_that_it_stays(place: Place) -> None:
+def test_at_a_close_listeners_learn_that_a_task_stays(place: Place) -> None:
     tasks, batch = [place.make(number) for number in (7, 8)], place.map(20, 2)
     place.held.close(None, ())
     assert [task.state for task in tasks] == [State.KEPT] * 2
@@ -266,7 +266,7 @@ def test_at_a_close_who_holds_a_task_hears_that_it_stays(place: Place) -> None:
 
 
 @pytest.mark.parametrize("reason", [None, ValueError("the disk is gone")])
-def test_at_a_close_who_holds_a_task_hears_that_it_does_not_stay(
+def test_at_a_close_listeners_learn_that_a_task_does_not_stay(
     place: Place, reason: Exception | None
 ) -> None:
     stays, goes, batch = place.make(7), place.make(8), place.map(20, 2)

@@ -1,4 +1,4 @@
-"""What handles ask of the place of tasks that are only in the file."""
+"""The home of handles whose tasks are only in the file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_there_is_no_handle_of_a_claim_that_has_ended(place: Place) -> Non
     await place.turn()
 
 
-# ---- what handles ask
+# ---- requests of handles
 
 
 async def test_a_reference_leads_to_the_row_once_the_file_is_open(place: Place) -> None:
@@ -138,7 +138,7 @@ async def test_the_tasks_of_a_queue_are_due_at_no_time(no_tasks_left: None) -> N
     assert place.map(0, 1)[0].due is None
 
 
-async def test_who_is_waited_for_is_kept(place: Place) -> None:
+async def test_an_awaited_handle_is_kept(place: Place) -> None:
     place.start(row_of(1, FAR))
     told: list[State] = []
     place.handle(1).add_done_callback(lambda task: told.append(task.state))
@@ -148,7 +148,7 @@ async def test_who_is_waited_for_is_kept(place: Place) -> None:
     assert told == [State.CANCELLED]
 
 
-# ---- what is stored
+# ---- stored tasks
 
 
 async def test_a_new_task_is_stored_when_it_is_written(place: Place) -> None:
@@ -189,6 +189,6 @@ async def test_what_was_read_is_stored(place: Place) -> None:
     place.start(row_of(1, FAR))
     storing = asyncio.ensure_future(place.handle(1).stored())
     await asyncio.sleep(0)
-    assert not storing.done()  # who knows whether there is such a task
+    assert not storing.done()  # it is unknown whether there is such a task
     await place.turn()
     await storing

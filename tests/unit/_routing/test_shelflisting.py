@@ -1,4 +1,4 @@
-"""What is only in the file, as a list, while that changes."""
+"""Listing the tasks that are only in the file, while these change."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ async def place(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 async def six(place: Place) -> Place:
-    """With six tasks, an hour from one to the next."""
+    """A place with six tasks, an hour apart."""
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
     return place
 
 
 async def pages(place: Place, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
-    """Yield the pages of a list; the writer works as soon as it is asked."""
+    """Yield the pages of a listing; the writer works at once."""
     infos = listing.infos()
     while True:
         page = asyncio.ensure_future(anext(infos, None))
@@ -54,10 +54,10 @@ def rows_of(infos: list[TaskInfo]) -> list[int]:
     return [info.ref.number for info in infos]
 
 
-# ---- what is told
+# ---- what is listed
 
 
-async def test_of_a_task_all_is_told_that_the_file_has(place: Place) -> None:
+async def test_a_listed_task_shows_all_that_the_file_has(place: Place) -> None:
     label = wire.pack(["mine", None, None])
     place.start(
         row_of(1, FAR),
@@ -84,7 +84,7 @@ async def test_in_a_queue_no_task_is_due(no_tasks_left: None) -> None:
     assert [(info.ref.number, info.due) for info in found] == [(1, None), (2, None)]
 
 
-async def test_only_what_is_asked_for_is_told(place: Place) -> None:
+async def test_only_wanted_tasks_are_listed(place: Place) -> None:
     label = wire.pack(["mine", None, None])
     place.start(
         row_of(1, FAR, "a1"),
@@ -115,10 +115,10 @@ async def test_what_is_in_memory_is_left_to_its_link(place: Place) -> None:
     assert await place.list() == [2]
 
 
-# ---- what changes meanwhile
+# ---- changes meanwhile
 
 
-async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
+async def test_a_task_that_comes_into_memory_is_listed_once(six: Place) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -126,25 +126,25 @@ async def test_what_comes_into_memory_is_told_once(six: Place) -> None:
             if found == [1, 2]:
                 six.come(FAR + 4 * HOUR)
     assert found == [1, 2, 5, 6]
-    assert {1, 2} <= listing.given  # their links are not to tell of them
+    assert {1, 2} <= listing.given  # their links must not list them
     assert not {3, 4} & listing.given
 
 
-async def test_what_is_moved_to_where_the_list_has_been_comes_at_its_end(six: Place) -> None:
+async def test_a_task_moved_to_before_the_listing_comes_at_its_end(six: Place) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
             found += rows_of(infos)
             if found == [1, 2]:
                 six.shelf.reschedule(0, 5, FAR)
-                six.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # which is not told once more
+                six.shelf.reschedule(0, 1, FAR + 9 * HOUR)  # it is not listed again
                 await six.turn()
     assert found == [1, 2, 3, 4, 6, 5]
     assert {1, 5} <= listing.given
 
 
 @pytest.mark.parametrize("to", [0, 9])
-async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int) -> None:
+async def test_a_task_moved_while_it_is_read_is_listed_once(place: Place, to: int) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 6)))
     with place.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
@@ -153,7 +153,7 @@ async def test_what_is_moved_while_it_is_read_is_told_once(place: Place, to: int
         await asyncio.sleep(0)
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
-        assert place.writer.work() == 2  # it is found, and read as it was
+        assert place.writer.work() == 2  # found by the listing, at its old position
         found = rows_of(await page)
         await place.turn()
         rest = asyncio.ensure_future(_rest_of(infos))
@@ -168,25 +168,25 @@ async def _rest_of(infos: Any) -> list[int]:
     return [row async for page in infos for row in rows_of(page)]
 
 
-async def test_what_ends_before_it_is_read_is_not_told(six: Place) -> None:
+async def test_a_task_that_ends_before_it_is_read_is_not_listed(six: Place) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
             found += rows_of(infos)
             if found == [1, 2]:
                 six.shelf.cancel(0, 4)
-                await six.turn(2)  # the file has it still
+                await six.turn(2)  # the file still has it
     assert found == [1, 2, 3, 5, 6]
 
 
-async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
+async def test_a_task_that_ends_while_it_is_read_is_not_listed(place: Place) -> None:
     place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 4)))
     with place.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
         assert await anext(infos) == []
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
-        place.writer.work()  # it is read
+        place.writer.work()  # the listing reads it
         row = place.file()[1]
         place.shelf.strike(row)
         place.store.commit(place.group.take()[0])  # type: ignore[index]
@@ -198,14 +198,14 @@ async def test_what_ends_while_it_is_read_is_not_told(place: Place) -> None:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_what_has_ended_in_memory_and_is_still_in_the_file_is_not_told(
+async def test_a_task_that_has_ended_in_memory_but_is_still_in_the_file_is_not_listed(
     place: Place, waits: bool
 ) -> None:
     place.start(*(row_of(number, NOW + number) for number in range(1, 4)))
     place.come(NOW + 9)
     rows = place.restored.told
     assert [row.row for row, _ in rows] == [1, 2, 3]
-    place.where.forget([place.restored.kept[1]], 1)  # of the second, which is not written yet
+    place.where.forget([place.restored.kept[1]], 1)  # the second, whose end is not written yet
     if waits:  # it is not in memory because its function is not defined yet
         place.restored.waiting.add(2)
     with place.shelf.listing(Wanted()) as listing:
@@ -213,7 +213,7 @@ async def test_what_has_ended_in_memory_and_is_still_in_the_file_is_not_told(
     assert found == ([2] if waits else [])
 
 
-async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place) -> None:
+async def test_a_task_written_while_the_list_is_read_is_listed_once(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
     task = place.schedule(FAR + HOUR)
     with place.shelf.listing(Wanted()) as listing:
@@ -224,7 +224,7 @@ async def test_what_is_written_while_the_list_is_read_is_told_once(place: Place)
     assert found == [task._number, 1, 2, 3]
 
 
-async def test_a_file_that_cannot_be_read_is_told_of_and_holds_nothing_up(place: Place) -> None:
+async def test_an_unreadable_file_is_logged_and_holds_nothing_up(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 4)))
 
     def refuse(after: tuple[int, int], most: int) -> list[Row]:
@@ -239,7 +239,7 @@ async def test_a_file_that_cannot_be_read_is_told_of_and_holds_nothing_up(place:
     assert place.shelf._listings == []
 
 
-async def test_who_reads_no_further_holds_nothing_up(place: Place) -> None:
+async def test_an_abandoned_listing_holds_nothing_up(place: Place) -> None:
     place.start(*(row_of(number, FAR) for number in range(1, 9)))
     with place.shelf.listing(Wanted()) as listing:
         found = pages(place, listing)
@@ -253,7 +253,7 @@ async def test_who_reads_no_further_holds_nothing_up(place: Place) -> None:
     assert place.shelf._listings == []
 
 
-# ---- all of it
+# ---- everything together
 
 CHANGES = st.lists(
     st.tuples(
@@ -265,14 +265,14 @@ CHANGES = st.lists(
 )
 
 
-@example([2, 1], [[("move", 1, 0)], [], []], 1, False)  # to before what is being read
+@example([2, 1], [[("move", 1, 0)], [], []], 1, False)  # to before the part being read
 @given(
     st.lists(st.integers(1, 9), max_size=12),
     st.lists(CHANGES, max_size=12),
     st.integers(1, 4),
     st.booleans(),
 )
-def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
+def test_each_task_present_all_the_time_is_listed_once_and_none_twice(
     buckets: list[int], changes: list[Any], page: int, by_ids: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -281,13 +281,13 @@ def test_each_task_that_is_there_all_the_time_is_told_once_and_none_twice(
 
 
 async def hold(buckets: list[int], changes: list[Any], by_ids: bool) -> None:
-    """Change tasks whenever the list waits for the file, or has told of some."""
+    """Change tasks whenever the listing waits for the file, or has yielded some."""
     place = Place()
-    ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # as text, and not
+    ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # text, or not
     rows = [row_of(n, NOW + due * HOUR, ids[n - 1]) for n, due in enumerate(buckets, 1)]
     place.start(*rows)
     for what, row, bucket in changes.pop() if changes else ():
-        change(place, what, row, bucket)  # which is not written yet
+        change(place, what, row, bucket)  # not written yet
     there = set(place.file()) | {row.row for row in place.where.horizon.unwritten()}
     told: Counter[int] = Counter()
     with place.shelf.listing(Wanted(id_prefix="x" if by_ids else None)) as listing:
@@ -324,7 +324,7 @@ def change(place: Place, what: str, row: int, bucket: int) -> None:
     elif what == "new" and not place.where.horizon.is_near(due, place.group.next_row):
         place.schedule(due)
     elif row in place.where:
-        return  # it is its link's
+        return  # its link lists it
     elif what == "move":
         place.shelf.reschedule(0, row, due)
     elif what == "cancel":

@@ -1,4 +1,4 @@
-"""How many tasks are only in the file."""
+"""Counts of the tasks that are only in the file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from aioscheduler._routing.shelftally import ShelfTally
 from aioscheduler.task import State
 
 
-def test_who_counts_all_tasks_is_told_of_each_change() -> None:
+def test_the_counter_of_all_tasks_is_notified_of_each_change() -> None:
     tally, told = ShelfTally(), list[int]()
-    tally.add(3)  # nobody is there yet
+    tally.add(3)  # nobody listens yet
     tally.told = told.append
     tally.add(5)
     tally.take(2)
@@ -23,7 +23,7 @@ def test_the_figures_are_of_those_that_wait_and_those_that_have_ended() -> None:
     tally.add(4)
     tally.ended["cancelled"] += 1
     assert tally.figures() == {"pending": 4, "cancelled": 1}
-    assert tally.ended == {"cancelled": 1}  # which is not what was given
+    assert tally.ended == {"cancelled": 1}  # figures() returned a copy
 
 
 def test_at_a_close_all_stay_but_those_that_are_not_in_the_file() -> None:

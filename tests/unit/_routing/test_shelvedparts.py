@@ -45,7 +45,7 @@ def test_a_task_is_found_by_its_row_as_its_batch_has_it(parts: ShelvedParts) -> 
     assert [parts.due(row) for row in (9, 10, 13, 20, 21, 22)] == [None, 7, None, 5, 6, None]
 
 
-def test_a_batch_is_told_the_end_of_each_of_its_tasks_once(parts: ShelvedParts) -> None:
+def test_a_batch_is_notified_of_each_end_once(parts: ShelvedParts) -> None:
     batch = add(parts, 10, 2)
     parts.settle(10, State.CANCELLED, None)
     parts.settle(10, State.FAILED, ValueError())
@@ -55,14 +55,14 @@ def test_a_batch_is_told_the_end_of_each_of_its_tasks_once(parts: ShelvedParts) 
     assert batch[0].cancelled()
 
 
-def test_what_has_moved_to_a_link_is_there_and_its_end_is_not_told_here(
+def test_the_end_of_a_task_moved_to_a_link_is_not_reported_here(
     parts: ShelvedParts,
 ) -> None:
     link: Any = Link()
     batch = add(parts, 10, 2, [5, 6])
     task = batch[1]
     parts.move(11, link, 3, 77)
-    parts.move(11, link, 3, 78)  # which is elsewhere by now
+    parts.move(11, link, 3, 78)  # it is elsewhere by now
     parts.move(50, link, 3, 79)
     (part,) = link.parts
     assert (part.scheduler, part.first, part.count, part.due(77)) == (3, 77, 1, 6)
@@ -74,7 +74,7 @@ def test_what_has_moved_to_a_link_is_there_and_its_end_is_not_told_here(
     assert task.result() == 4
 
 
-def test_at_the_end_all_are_told_that_have_not_ended(parts: ShelvedParts) -> None:
+def test_at_the_end_all_unfinished_tasks_settle(parts: ShelvedParts) -> None:
     batches = [add(parts, first, 2) for first in (10, 20, 30)]
     parts.settle(20, State.CANCELLED, None)
     del batches[0]
@@ -98,7 +98,7 @@ def test_what_nobody_holds_is_forgotten_and_all_else_is_found(parts: ShelvedPart
     most = 0
     for first in range(0, 30_000, 10):
         if first % 500 == 0:
-            gc.collect()  # a batch and its parts know one another
+            gc.collect()  # a batch and its parts are a reference cycle
         batch = add(parts, first, draw.randint(1, 10))
         if draw.random() < 0.02:
             held[first] = batch

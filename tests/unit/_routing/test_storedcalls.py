@@ -1,4 +1,4 @@
-"""Durable tasks as links take them, and what goes with them in the file."""
+"""Calls of durable tasks for links, and their notes in the file."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def local() -> Any:
     return LocalCalls(WorkerCatalog(), Propagation((reminders.request_id,)))
 
 
-async def test_it_is_called_anew_in_each_attempt(local: Any) -> None:
+async def test_the_function_is_called_again_in_each_attempt(local: Any) -> None:
     stored = Stored(durable("test.note"), SEVEN, attempt=4, failed=2, given=50)
     attempts, (options, _, captured) = local.make(stored, 70)
     assert (attempts.attempt, attempts.number, attempts.start) == (4, 3, 70)
@@ -186,7 +186,7 @@ def restore_user(value: str) -> None: ...
 def test_values_go_with_the_names_of_what_they_are_of(caplog: pytest.LogCaptureFixture) -> None:
     pair = capture_user, restore_user
     before = notes(reminders.request_id, pair, other)
-    payload = before.take([5, "r1", 9])  # of the first and the third
+    payload = before.take([5, "r1", 9])  # values of the first and the third item
     note = before.write("mine", payload)
     assert before.read(note) == ("mine", payload)
     reader = WorkerCatalog()

@@ -67,7 +67,7 @@ def test_times_of_a_batch_are_cut_with_it() -> None:
         ([(1,)] * 2, [timedelta(1)], {}, ValueError, "1 times for 2 items"),
     ],
 )
-def test_a_refusal_names_the_item_and_takes_back_what_was_sent(
+def test_a_refusal_names_the_item_and_cancels_calls_already_sent(
     calls: Any, when: Any, limits: Any, error: Any, message: str
 ) -> None:
     router, (link,) = make([1], **limits)
@@ -122,15 +122,15 @@ def test_endless_times_are_refused() -> None:
         submit(router, work, [(1,)] * 2, itertools.repeat(timedelta(1)), None, {})  # type: ignore[arg-type]
 
 
-# ---- durable ones
+# ---- durable calls
 
 
 class FakeKeeper:
-    """Takes what is durable; from a time on it is to be only in the file.
+    """Accepts durable calls; those due from some time on are only in the file.
 
     Attributes:
-        told: What it has been told, in order.
-        full: Whether it has no room.
+        told: The calls it received, in order.
+        full: Whether it is full.
     """
 
     def __init__(self, far: int = 1 << 63) -> None:
@@ -187,7 +187,7 @@ def test_durable_calls_go_to_their_links_and_into_the_file() -> None:
     assert batch._outcomes.name == "mine"
 
 
-def test_of_durable_calls_those_far_off_are_only_in_the_file() -> None:
+def test_far_off_durable_calls_are_only_in_the_file() -> None:
     keeper = FakeKeeper()
     router, (link,) = make_durable([1], keeper)
     dues = [router.due(timedelta(hours=hours)) for hours in (1, 2)]
@@ -199,7 +199,7 @@ def test_of_durable_calls_those_far_off_are_only_in_the_file() -> None:
     assert [(entry[0], entry[3]) for entry in link.many] == [(0, 1), (3, 2)]
     assert [len(told[3]) for told in keeper.told if told[0] == "entered"] == [1, 2]
     assert keeper.told[2][1] == 1
-    assert router.placement.all_loads == 3  # the shelf counts its own
+    assert router.placement.all_loads == 3  # the shelf counts its tasks itself
 
 
 def test_durable_calls_are_refused_without_room_for_them() -> None:

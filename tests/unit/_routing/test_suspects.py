@@ -1,4 +1,4 @@
-"""Whose turn it is: in lots, alone, and for how long."""
+"""When suspects begin: in lots, alone, and for how long."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOT, SMALL, _ = LOTS
 
 
 class Turns(Suspects):
-    """Notes what has begun."""
+    """Records which tasks have begun."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def test_so_many_run_as_a_lot_has_and_the_next_follow_on_their_ends(turns: Turns
     turns.clear("0,", 1)
     assert turns.begun[2:] == ["y"]
     turns.clear("x", 1)
-    turns.clear("x", 1)  # once is enough
+    turns.clear("x", 1)  # cleared already
     assert turns.begun[2:] == ["y", "z"]
 
 
@@ -50,7 +50,7 @@ def test_more_than_a_lot_begin_together_if_nothing_else_runs(turns: Turns) -> No
     assert turns.begun[1:] == ["".join(names)]
 
 
-def test_who_is_to_be_alone_is_and_in_its_turn(turns: Turns) -> None:
+def test_tasks_that_must_run_alone_do_and_in_turn(turns: Turns) -> None:
     turns.put("a")
     turns.put("b", losses=2)
     turns.put("c")
@@ -114,7 +114,7 @@ def test_what_ends_before_its_turn_takes_no_turn(turns: Turns) -> None:
     turns.clear("c", 1)
     turns.clear("b", 1)
     turns.clear("d", 1)
-    # Whoever waits for their turn is told all the same.
+    # Their turn comes all the same.
     assert turns.begun == ["a", "bc", "d"]
     turns.put("e", losses=2)
     assert turns.begun[3:] == []
@@ -132,14 +132,14 @@ def test_one_that_ends_before_its_turn_is_not_waited_for(turns: Turns) -> None:
     assert turns.begun == ["a", "bc", "d"]
 
 
-def test_who_begins_may_end_and_ask_at_once() -> None:
+def test_begin_may_clear_and_ask_at_once() -> None:
     turns = Suspects()
     begun: list[int] = []
 
     def beginning(n: int) -> Callable[[], None]:
         def begin() -> None:
             begun.append(n)
-            if n < 2000:  # which no recursion could do
+            if n < 2000:  # recursion could not go that deep
                 turns.ask([n + 1], 2, 0, beginning(n + 1))
             turns.clear(n, 0)
 

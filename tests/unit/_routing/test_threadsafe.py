@@ -28,7 +28,7 @@ async def work() -> int:
 
 
 class Calls:
-    """A loop's side, and futures of another thread."""
+    """The loop's side, and futures of another thread."""
 
     def __init__(self) -> None:
         self.home = Home(asyncio.get_running_loop())
@@ -188,7 +188,7 @@ async def test_a_failure_that_nobody_asks_for_is_reported(
         assert future.done()
         calls.tasks.clear()
         gc.collect()
-        gc.disable()  # nothing keeps it until the next collection
+        gc.disable()  # nothing may keep it until the next collection
         try:
             del future
             await turn()
@@ -249,7 +249,7 @@ variable: ContextVar[str] = ContextVar("variable")
 
 
 class NobodyError(LookupError):
-    """Nobody is there; it can be referred to weakly."""
+    """An exception that can be weakly referenced."""
 
 
 async def test_what_goes_with_a_task_is_captured_in_the_thread_that_schedules_it(
@@ -292,7 +292,7 @@ async def test_what_capturing_raises_is_the_futures(calls: Calls) -> None:
 
     abroad = abroad_with(calls, capture)
     future = abroad.schedule(work(), calls.schedule, None)
-    await turn()  # and no warning of a coroutine
+    await turn()  # and no warning about a coroutine
     error = future.exception()
     assert isinstance(error, NobodyError)
     assert not calls.tasks
@@ -300,7 +300,7 @@ async def test_what_capturing_raises_is_the_futures(calls: Calls) -> None:
     gc.disable()
     try:
         del error, future
-        assert gone() is None  # it is in no circle
+        assert gone() is None  # it is in no reference cycle
     finally:
         gc.enable()
 

@@ -1,4 +1,4 @@
-"""Tasks that wait for their functions to be defined."""
+"""Tasks that wait for their functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Waiting:
         self.where = Whereabouts(1)
         table = Functions(self.group)
         table.read(functions or (LATER, OTHER))
-        self.admitted: list[tuple[int, int]] = []  # rows, and when they are due
+        self.admitted: list[tuple[int, int]] = []  # rows, and their due times
         self.given_up: list[int] = []
         self.undefined = Undefined(table, self.group, self.where, NOW, self.admit, self.give_up)
 
@@ -64,7 +64,7 @@ def test_what_is_defined_in_time_is_admitted_in_order(
         waiting.add(row, NOW + row)
     waiting.add(6, function=OTHER)
     assert len(waiting.undefined) == 4
-    assert waiting.where.horizon.ahead == {3, 4, 5, 6}  # they are in memory
+    assert waiting.where.horizon.ahead == {3, 4, 5, 6}  # in memory, whenever they are due
     assert not waiting.undefined.resolve(NOW)
     define(monkeypatch, LATER)
     assert waiting.undefined.resolve(NOW)
@@ -86,7 +86,7 @@ def test_what_is_due_is_given_up_after_a_minute(waiting: Waiting) -> None:
     assert len(waiting.undefined) == 0
 
 
-def test_an_id_is_free_for_who_needs_it(waiting: Waiting) -> None:
+def test_an_id_is_freed_when_it_is_needed(waiting: Waiting) -> None:
     for row in (1, 2):
         waiting.add(row, id=f"n{row}")
     waiting.undefined.claim("n2")
@@ -124,9 +124,9 @@ def test_what_is_moved_waits_for_its_new_time(
     assert waiting.admitted == [(1, kept.due)]
 
 
-def test_who_leaves_suspects(waiting: Waiting) -> None:
+def test_which_tasks_leave_suspects(waiting: Waiting) -> None:
     waiting.add(1)
-    waiting.add(2, losses=1).suspect = True  # which its row shows
+    waiting.add(2, losses=1).suspect = True  # its row shows that
     assert not waiting.undefined.leaves_suspects
     waiting.add(3).suspect = True
     assert waiting.undefined.leaves_suspects
@@ -134,7 +134,7 @@ def test_who_leaves_suspects(waiting: Waiting) -> None:
     assert not waiting.undefined.leaves_suspects
 
 
-def test_what_comes_into_memory_later_is_told_of_all_the_same(
+def test_a_task_that_comes_into_memory_later_is_listed_all_the_same(
     waiting: Waiting, caplog: pytest.LogCaptureFixture
 ) -> None:
     waiting.undefined.resolve(NOW + SECOND)

@@ -1,4 +1,4 @@
-"""The runs of repeats that have not ended, above all those that no memory has."""
+"""The runs of repeats that have not ended, above all those only in the file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def crowded(clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def go_on(manager: FakeManager, clock: FakeClock) -> None:
-    """Have the file read to its end."""
+    """Read the file to its end."""
     assert manager._fleet.keeper is not None
     for _ in range(20):
         manager._fleet.keeper.look_after()
@@ -103,7 +103,7 @@ async def test_one_that_ends_in_the_file_is_under_way_no_more(
         assert starts("skip") == [2]
 
 
-async def test_what_cannot_be_read_is_told_and_repeats_go_on(
+async def test_unreadable_runs_are_logged_and_repeats_go_on(
     crowded: Path,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,7 +115,7 @@ async def test_what_cannot_be_read_is_told_and_repeats_go_on(
     monkeypatch.setattr(SQLiteStore, "scan_ids", scan_ids)
     async with clock.manager(workers=0, store=crowded) as manager:
         await clock.advance(MINUTE)
-        assert "of the host before cannot be read; others may overlap them: OSError" in caplog.text
+        assert "of the last host cannot be read; others may overlap them: OSError" in caplog.text
         assert {repeat.running for repeat in manager.repeats()} == {1}
         gates["x"].set()
 

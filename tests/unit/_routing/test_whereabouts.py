@@ -1,4 +1,4 @@
-"""Where durable tasks are."""
+"""The whereabouts of durable tasks."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_what_has_ended_is_nowhere_and_those_that_never_were_are_passed_over() -
     assert 2 not in where
     assert where.find(2) is None
     assert where.find(3) == (1, 9)
-    assert where.horizon.find(2) is None  # the file is read no more where it was
+    assert where.horizon.find(2) is None  # the file is no longer read at its position
 
 
-def test_what_ends_behind_the_horizon_is_not_read_once_more() -> None:
+def test_a_task_that_ends_behind_the_horizon_is_not_read_again() -> None:
     where = Whereabouts(2)
     where.add(1, 0, 7)
     where.horizon.keep(50, 1)

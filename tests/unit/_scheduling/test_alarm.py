@@ -1,4 +1,4 @@
-"""What becomes of an alarm whose descriptor a library closes; the rest is in `test_engine`."""
+"""An alarm whose descriptor a library closes; other tests of alarms are in `test_engine`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def descriptor(alarm: Any) -> int:
 
 
 def take_away(fd: int, how: str) -> int:
-    """Gives the descriptor that is to be closed afterwards."""
+    """Yield a descriptor, and close it after the test."""
     if how == "closed":
         other = os.open(os.devnull, os.O_RDWR)
         os.close(fd)
@@ -60,7 +60,7 @@ async def test_it_goes_on_with_the_loops_timer(
     alarm.stop()
     assert "closed by something else" in caplog.text
     assert len(caplog.records) == 1
-    os.close(other)  # it was left alone: else this raises
+    os.close(other)  # it was left alone: otherwise this raises
 
 
 async def test_it_closes_nothing_that_is_not_its_own() -> None:
@@ -74,7 +74,7 @@ async def test_it_closes_nothing_that_is_not_its_own() -> None:
     os.close(foreign)
 
 
-async def test_nobody_looks_while_nothing_is_awaited(monkeypatch: Any) -> None:
+async def test_without_sleepers_nothing_is_checked(monkeypatch: Any) -> None:
     monkeypatch.setattr(alarms, "next_tick", lambda now: now + 0.001)
     alarm: Any = Alarm(asyncio.get_running_loop(), time.time_ns)
     assert alarm._timer._next_look is None

@@ -34,7 +34,7 @@ def test_naive_is_utc_aware_is_what_it_says() -> None:
 
 def test_naive_can_be_local_and_fold_counts(berlin: None) -> None:
     assert to_ns(datetime(2026, 7, 1, 15), NOON, prefer_utc=False) == NOON + 3600 * SECOND
-    # The hour from 2 to 3 comes twice on the last Sunday of October.
+    # The hour from 2 to 3 occurs twice on the last Sunday of October.
     first = to_ns(datetime(2026, 10, 25, 2, 30), NOON, prefer_utc=False)
     second = to_ns(datetime(2026, 10, 25, 2, 30, fold=1), NOON, prefer_utc=False)
     assert second - first == 3600 * SECOND
@@ -59,7 +59,7 @@ def test_a_refusal_says_what_a_naive_time_was_taken_for(berlin: None) -> None:
 
 
 @given(st.integers(0, 4 * 10**18))
-def test_the_way_out_never_shows_an_earlier_moment(due: int) -> None:
+def test_a_datetime_is_never_before_its_due_time(due: int) -> None:
     shown = to_ns(to_datetime(due), 0)
     assert 0 <= shown - due < 1000
 
@@ -71,7 +71,7 @@ def test_never_is_a_time_that_a_frame_can_carry(far: datetime | timedelta) -> No
 
 
 class Broken(tzinfo):
-    """A time zone that does as it is told: gives an offset, or raises."""
+    """A time zone that returns a given offset, or raises a given error."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -88,7 +88,7 @@ class Broken(tzinfo):
 
 
 def odd(base: type, answers: dict[str, Any]) -> type:
-    """Make a subclass that overrides attributes by values, or by what raises."""
+    """Make a subclass whose attributes have given values, or raise given errors."""
 
     def override(answer: Any) -> property:
         def read(_: object) -> Any:

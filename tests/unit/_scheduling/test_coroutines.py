@@ -42,7 +42,7 @@ def test_what_has_begun_or_ended_is_refused() -> None:
     with pytest.raises(TypeError, match=r"work\(\) has started already"):
         check_awaitable(coro)
     close_unstarted(coro)
-    assert coro.cr_suspended  # somebody else's: left alone
+    assert coro.cr_suspended  # another caller's: left alone
     coro.close()
     with pytest.raises(TypeError, match=r"work\(\) has been awaited or closed already"):
         check_awaitable(coro)
@@ -82,7 +82,7 @@ async def test_functions_and_coroutines_say_their_names() -> None:
 
 @pytest.fixture(params=[0, 3], ids=["as ever", "debug mode"])
 def origins(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What asyncio does in its debug mode: coroutines know where they were made."""
+    """As in asyncio's debug mode: coroutines know where they were made."""
     before = sys.get_coroutine_origin_tracking_depth()
     sys.set_coroutine_origin_tracking_depth(request.param)
     yield
@@ -91,12 +91,12 @@ def origins(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("origins")
 @pytest.mark.parametrize("kind", kinds.ASYNC)
-async def test_what_was_taken_apart_can_be_made_anew(kind: str) -> None:
+async def test_a_coroutine_taken_apart_can_be_recreated(kind: str) -> None:
     function, args, kwargs, expected = kinds.ASYNC[kind]
     coro = function(*args, **kwargs)
     again, positional, keywords = take_apart(coro, "this")
     assert [await again(*positional, **keywords) for _ in range(2)] == [expected] * 2
-    assert await coro == expected  # it is as it was
+    assert await coro == expected  # it is unchanged
 
 
 async def test_arguments_are_the_same_objects_each_time() -> None:
@@ -115,14 +115,14 @@ async def test_arguments_are_the_same_objects_each_time() -> None:
 @pytest.mark.parametrize("wrong", [Awaitable(), partial(work)])
 def test_only_a_coroutine_can_be_taken_apart(wrong: Any) -> None:
     kind = type(wrong).__name__
-    with pytest.raises(TypeError, match=f"a {kind} cannot be made anew: wrap it in an async def"):
+    with pytest.raises(TypeError, match=f"a {kind} cannot be recreated: wrap it in an async def"):
         take_apart(wrong, "this")
 
 
 async def other() -> None: ...
 
 
-def test_of_code_that_was_exchanged_the_call_cannot_be_made_again() -> None:
+def test_a_call_of_exchanged_code_cannot_be_repeated() -> None:
     function = FunctionType(work.__code__, globals(), "work", (0,))
     coro: Any = function(1)
     function.__code__ = other.__code__

@@ -1,4 +1,4 @@
-"""The end of what runs, with no patience: nothing here takes its time."""
+"""Ending running tasks, with all waits set to nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aioscheduler._scheduling.running import Running
 
 
 class Runner:
-    """Runs coroutine functions, and keeps what they saw."""
+    """Runs coroutine functions, and records what they saw."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
@@ -71,7 +71,7 @@ async def running(*entries: Any) -> tuple[Engine[Any], Runner, Alarm]:
     return engine, runner, alarm
 
 
-async def test_what_ends_in_time_is_let_alone() -> None:
+async def test_a_task_that_ends_in_time_is_left_alone() -> None:
     gate = asyncio.Event()
     engine, runner, _ = await running(gate.wait, forever)
     asyncio.get_running_loop().call_soon(gate.set)
@@ -81,12 +81,12 @@ async def test_what_ends_in_time_is_let_alone() -> None:
 
 async def test_they_may_be_given_up() -> None:
     engine, runner, _ = await running(forever, forever)
-    engine.running.cancel(1)  # this one's end is asked for
+    engine.running.cancel(1)  # its end was requested
     assert await end_running([engine], 0, cancel=Running.give_up) == []
     assert sorted(runner.log) == [(0, True), (1, False)]
 
 
-async def test_what_swallows_its_cancellation_twice_is_told() -> None:
+async def test_tasks_that_swallow_their_cancellation_twice_are_reported() -> None:
     engine, runner, _ = await running(forever, swallow)
     assert await end_running([engine], 0) == [(3, 1)]
     assert runner.log == [(0, False)]

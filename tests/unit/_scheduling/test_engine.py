@@ -85,7 +85,7 @@ class Stand:
         self.engine.start(asyncio.get_running_loop(), self.alarm)
 
     async def pass_(self, seconds: float) -> None:
-        """Lets time pass, and the alarm notice."""
+        """Let time pass, and the alarm notice."""
         self.clock.now += int(seconds * SECOND)
         self.alarm._ring()
         await turns()
@@ -121,7 +121,7 @@ async def test_lateness_is_recorded_from_the_due_time_to_the_start() -> None:
 
 
 async def test_lateness_counts_the_steps_of_those_before() -> None:
-    """Whether a step is taken at once or, as before 3.12, with the loop's next turn."""
+    """Whether a step is taken at once or, before 3.12, in the loop's next turn."""
     stand = Stand()
 
     async def slow() -> None:
@@ -176,7 +176,7 @@ async def test_a_queue_runs_one_at_a_time(order: Order, expected: list[int]) -> 
         gates[number].set()
     await turns()
     assert stand.runner.log == expected
-    stand.engine.add(9, 0, nothing)  # it wakes again after it was empty
+    stand.engine.add(9, 0, nothing)  # it wakes again after being empty
     await turns()
     assert stand.runner.log[-1] == 9
 
@@ -204,7 +204,7 @@ async def test_cancel_in_every_state() -> None:
             "('withdrawn', 4)",
             "('withdrawn', 0)",
             "('withdrawn', 1)",
-            str(next(e for e in runner.log if e[1] == 2)),  # by either word, but once
+            str(next(e for e in runner.log if e[1] == 2)),  # with either call, but only once
             "('cancelled', 3)",
         ]
     )
@@ -221,7 +221,7 @@ async def test_what_was_launched_and_has_not_begun_can_be_withdrawn(order: Order
     await turns()
     launched = runner.slices[0]
     first = launched[0]
-    assert engine.withdraw(first) is None  # but not by who does not ask for that
+    assert engine.withdraw(first) is None  # but not without `launched`
     assert [sorted(numbers) for numbers in engine.numbers()] == [
         sorted({0, 1, 2} - set(launched)),
         sorted(launched),
@@ -294,7 +294,7 @@ async def test_the_alarm_looks_again_after_a_second_at_the_most() -> None:
     clock.now += 3600 * SECOND
     alarm._ring()
     assert rung == [clock.now]
-    assert timer.handle is None  # nobody waits: it does not wake the loop
+    assert timer.handle is None  # no sleepers: it does not wake the loop
     alarm.set(rung.clear, clock.now)
     alarm.set(rung.clear, None)
     alarm.stop()
@@ -379,7 +379,7 @@ async def test_entries_that_cannot_be_queued_leave_nothing_behind() -> None:
 async def test_nothing_begins_while_the_loop_seems_to_be_ending(
     order: Order, ahead: int, max_running: int | None
 ) -> None:
-    """What was launched, the rest of a slice, and what comes after it wait as well."""
+    """Launched entries, the rest of a slice, and later ones all wait."""
     stand = Stand(order, max_running=max_running)
     stand.engine.ahead = ahead
     loop = asyncio.get_running_loop()
@@ -410,7 +410,7 @@ async def fail() -> None:
 
 
 class RestingCrew(Runner):
-    """Has what fails rest for a second, and then start once more."""
+    """Lets failed entries rest for a second, and then start again."""
 
     async def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:
         try:
@@ -541,7 +541,7 @@ async def test_a_forked_copy_begins_nothing_more(max_running: int | None) -> Non
     stand.runner.execute = execute  # type: ignore[method-assign, assignment]
     stand.start()
     stand.engine.add_many(range(3), 0, [nothing] * 3)
-    await asyncio.sleep(0)  # a copy has no other turn
+    await asyncio.sleep(0)  # a forked copy gets no other turn
     assert stand.runner.log == [0]
     stand.alarm.stop()
 
@@ -563,14 +563,14 @@ async def test_what_was_discarded_comes_back_at_its_new_time() -> None:
     assert stand.runner.log == [1, 0]
 
 
-async def test_what_was_launched_in_two_parts_and_waits_for_its_place_gets_it() -> None:
-    """A part comes late, when its payload is here, and the next is launched while it is away."""
+async def test_a_slice_launched_in_two_parts_gets_room_for_both() -> None:
+    """A part comes late, when its payload is here, and the next is launched meanwhile."""
     stand = Stand(Order.FIFO, hold=True)
     stand.engine.ahead = 3
     stand.start()
     stand.engine.add(0, 0, nothing)
     await turns()
-    stand.engine.run([], [])  # of what was launched nothing is ready
+    stand.engine.run([], [])  # no launched entry is ready
     for number in (1, 2):
         stand.engine.add(number, 0, nothing)
     await turns()
@@ -581,11 +581,11 @@ async def test_what_was_launched_in_two_parts_and_waits_for_its_place_gets_it() 
     assert stand.runner.log == [0, 1, 2]
 
 
-# ---- no more than so many at a time
+# ---- a limit on running entries
 
 
 class PlainCrew(Runner):
-    """Runs plain functions, which have ended when they have begun."""
+    """Runs plain functions, which end as soon as they begin."""
 
     def execute(self, engine: Engine[Any], number: int, entry: Any, due: int) -> None:  # type: ignore[override]
         self.log.append(number)
@@ -610,8 +610,8 @@ async def test_what_is_due_beyond_the_limit_waits_in_the_order_of_due_times() ->
         engine.add(number, start + after, gates[number].wait)
     await stand.pass_(1)
     assert sorted(engine.running) == [3, 4]
-    assert engine.pending == len(engine.waiting) == 3  # not launched: nobody has heard of them
-    engine.add(5, start, gates[5].wait)  # comes later, and is due earlier
+    assert engine.pending == len(engine.waiting) == 3  # not launched: the runner does not know them
+    engine.add(5, start, gates[5].wait)  # added later, and due earlier
     gates[3].set()
     await turns()
     assert sorted(engine.running) == [4, 5]
@@ -623,7 +623,7 @@ async def test_what_is_due_beyond_the_limit_waits_in_the_order_of_due_times() ->
     assert (engine.pending, engine.running) == (0, {})
 
 
-async def test_while_all_places_are_taken_nobody_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_room_the_engine_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
     stand = limited(1)
     gate = asyncio.Event()
     stand.engine.add(0, stand.clock.now, gate.wait)
@@ -652,7 +652,7 @@ async def test_while_all_places_are_taken_nobody_is_woken(monkeypatch: pytest.Mo
     assert stand.runner.log == [0, 1, 2, 3]
 
 
-async def test_with_a_free_place_the_next_starts_on_time() -> None:
+async def test_with_room_the_next_entry_starts_on_time() -> None:
     stand = limited(2)
     stand.engine.add(0, stand.clock.now, forever)
     stand.engine.add(1, stand.clock.now + SECOND, nothing)
@@ -665,7 +665,7 @@ async def test_with_a_free_place_the_next_starts_on_time() -> None:
     await turns()
 
 
-async def test_what_is_cancelled_keeps_its_place_until_it_has_ended() -> None:
+async def test_a_cancelled_entry_takes_up_room_until_it_has_ended() -> None:
     stand = limited(1)
     cleaned = asyncio.Event()
 
@@ -686,12 +686,12 @@ async def test_what_is_cancelled_keeps_its_place_until_it_has_ended() -> None:
     assert stand.runner.log == [("cancelled", 0), 1]
 
 
-async def test_what_is_announced_has_its_place() -> None:
+async def test_an_announced_entry_takes_up_room() -> None:
     stand = limited(3, hold=True)
     stand.engine.add_many(range(5), 0, [forever] * 5)
     await turns()
     assert stand.runner.slices == [[0, 1, 2]]
-    assert stand.engine.cancel(1)  # which makes room, but nothing is launched before the rest runs
+    assert stand.engine.cancel(1)  # this makes room, but no entry is launched before the rest runs
     await turns()
     stand.runner.held.pop()()
     await turns()
@@ -706,7 +706,7 @@ async def test_what_is_announced_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_what_is_not_ready_has_its_place(cancelled: bool) -> None:
+async def test_an_entry_that_is_not_ready_takes_up_room(cancelled: bool) -> None:
     stand = limited(1)
     launch = stand.runner.launch
 
@@ -804,11 +804,11 @@ async def test_what_rests_at_once_is_followed_by_nothing() -> None:
 
 
 class Player(Runner):
-    """Plays against a model of a limited engine: who may start, and in which order.
+    """Plays against a model of a limited engine: which entries may start, in which order.
 
     Attributes:
-        due: What the model knows to wait, by number.
-        gates: Of what may run on; None: it ends at once.
+        due: The due times of waiting entries, by number.
+        gates: What running entries wait for; None: they end at once.
     """
 
     def __init__(self, max_running: int) -> None:
@@ -834,7 +834,7 @@ class Player(Runner):
         try:
             await gate.wait()
         except asyncio.CancelledError:
-            if number % 2:  # it takes its time
+            if number % 2:  # it does not end at once
                 await asyncio.sleep(0)
         self.begun.remove(number)
         engine.ended(number)

@@ -1,4 +1,4 @@
-"""Tasks of a backlog that come to their starts a few at a time."""
+"""Tasks of a backlog that are announced a few at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aioscheduler._scheduling.few import MOST, Few
 
 
 class Engine:
-    """Launches a task once more in another turn, unless it was cancelled."""
+    """Launches a task again in another turn, unless it was cancelled."""
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
@@ -32,7 +32,7 @@ def test_so_many_are_taken_and_the_others_follow_in_their_order(few: Few) -> Non
     assert few.take(other, 100, 7)  # of another scheduler
     few.began(engine, 3)
     assert engine.launched == [(MOST + n, 10 + MOST + n) for n in range(3)]
-    assert not few.take(engine, 99, 5)  # nobody overtakes
+    assert not few.take(engine, 99, 5)  # none overtakes another
     assert all(few.take(engine, *launched) for launched in engine.launched)
     few.began(engine, 32)
     assert [number for number, _ in engine.launched[3:]] == [MOST + 3, MOST + 4, 99]
@@ -45,7 +45,7 @@ def test_what_is_held_or_released_is_not_announced(few: Few) -> None:
         few.take(engine, number, 5)
     assert [number in few for number in (MOST - 1, MOST, MOST + 1)] == [False, True, True]
     few.began(engine)
-    assert MOST in few  # until it is launched once more
+    assert MOST in few  # until it is launched again
     assert few.take(engine, MOST, 5)
     assert MOST not in few
 
@@ -55,7 +55,7 @@ def test_what_is_cancelled_makes_room(few: Few) -> None:
     for number in range(MOST + 3):
         few.take(engine, number, 5)
     few.forget(MOST)
-    few.forget(7)  # it was announced, and is told of by its announcement
+    few.forget(7)  # it was announced, and counts until that has begun
     few.began(engine)
     assert engine.launched == [(MOST + 1, 5)]
     few.forget(MOST + 1)

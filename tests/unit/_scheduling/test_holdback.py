@@ -1,4 +1,4 @@
-"""A loop that seems to be ending, played by one that has no time of its own."""
+"""A loop that seems to be ending, played by a fake loop without time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_it_goes_on_when_something_in_the_loop_does(tasks: list[Task]) -> None:
     held.begin(loop)
     tasks += [Task(1), Task(1)]
     loop.later.pop()()
-    assert (held.active, log) == (True, [])  # all is cancelled
+    assert (held.active, log) == (True, [])  # every task is cancelled
     tasks[1] = Task(0)
     loop.later.pop()()
     assert (held.active, log, loop.later) == (False, ["on"], [])
@@ -60,7 +60,7 @@ def test_it_waits_while_the_loop_shuts_down(tasks: list[Task]) -> None:
     loop._asyncgens_shutdown_called = True
     loop.later.pop()()
     assert held.active
-    assert len(loop.later) == 1  # it looks again, if the loop turns once more
+    assert len(loop.later) == 1  # it looks again if the loop has another turn
 
 
 def test_it_looks_once_however_many_tasks_were_cancelled(tasks: list[Task]) -> None:
@@ -77,7 +77,7 @@ def test_it_looks_once_however_many_tasks_were_cancelled(tasks: list[Task]) -> N
     tasks[0] = Task(0)
     loop.later.pop()()
     assert log == ["on"]
-    held.begin(loop)  # and it may begin anew
+    held.begin(loop)  # and it may begin again
     assert (held.active, len(loop.later)) == (True, 1)
 
 

@@ -13,7 +13,7 @@ MS = 1_000_000
 
 
 def counted(recorder: Recorder) -> dict[float, int]:
-    """The upper bounds of the buckets that have tasks, and how many."""
+    """Return the upper bounds of the buckets with tasks, and how many they have."""
     return {BOUNDS[bucket]: count for bucket, count in enumerate(recorder.take()[2]) if count}
 
 

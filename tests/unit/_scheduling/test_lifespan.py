@@ -1,4 +1,4 @@
-"""What an initializer opens: one task enters and leaves it, and no end of it is silent."""
+"""What an initializer opens: entered and left by one task, with every failure reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_tasks_left")
 
 
 class Shared:
-    """Notes what happens to it, and does what it is told when it is left."""
+    """Records what happens to it, and behaves as configured when it is left."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
@@ -113,7 +113,9 @@ async def async_generator() -> AsyncIterator[None]:
 )
 async def test_what_would_never_run_is_refused(returned: Any) -> None:
     made = Shared().make(lambda: returned())
-    with pytest.raises(TypeError, match=r"nothing would run; .*@contextlib\.asynccontextmanager"):
+    with pytest.raises(
+        TypeError, match=r"which would never run; .*@contextlib\.asynccontextmanager"
+    ):
         await made.enter()
 
 
@@ -145,7 +147,7 @@ async def test_what_keeps_it_from_being_entered_is_raised(where: str, error: Any
 
 
 @pytest.mark.parametrize("swallows", [False, True])
-async def test_who_gives_up_while_it_is_entered_cancels_it(swallows: bool) -> None:
+async def test_cancelling_enter_cancels_the_initializer(swallows: bool) -> None:
     shared = Shared()
 
     async def wait() -> Any:
@@ -164,11 +166,11 @@ async def test_who_gives_up_while_it_is_entered_cancels_it(swallows: bool) -> No
     await turns()
     assert entering.cancelled()
     assert shared.log[0] == "cancelled"
-    assert len(shared.log) == (4 if swallows else 1)  # what was entered all the same is left
+    assert len(shared.log) == (4 if swallows else 1)  # it was entered all the same, and is left
     assert shared.ends == []
 
 
-async def test_who_gives_up_when_it_is_entered_leaves_it_in_order() -> None:
+async def test_cancelling_enter_after_it_was_entered_leaves_it_in_order() -> None:
     shared = Shared()
     made = shared.make()
     entering = asyncio.create_task(made.enter())
@@ -197,7 +199,7 @@ async def test_one_that_is_cancelled_before_it_begins_runs_nothing() -> None:
 
 
 @pytest.mark.parametrize("swallows", [False, True])
-async def test_what_takes_too_long_to_be_left_is_cancelled_and_that_is_said(
+async def test_one_that_takes_too_long_to_leave_is_cancelled_with_a_warning(
     swallows: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifespan, "LAST_WORDS", 0.001)
@@ -220,12 +222,12 @@ async def test_what_takes_too_long_to_be_left_is_cancelled_and_that_is_said(
     assert said in caplog.text
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
     may_end.set_result(None)
-    await made.leave(None)  # who asks again waits again
+    await made.leave(None)  # a second caller waits, too
     assert caplog.text.count("is cancelled") == 1
 
 
 class Unopened:
-    """An initializer that waits until it is cancelled, and then does as it is told."""
+    """An initializer that waits until it is cancelled, and then behaves as configured."""
 
     def __init__(self, clean_up: Callable[[], Any]) -> None:
         self.cancels = 0
@@ -292,7 +294,7 @@ async def test_what_does_not_end_its_clean_up_is_cancelled_once_more(
     )
 
 
-async def test_what_its_clean_up_raises_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_of_its_clean_up_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
         raise LookupError("no goodbye")
 
@@ -342,7 +344,9 @@ async def test_what_runs_in_it_does_not_wait_for_what_is_over() -> None:
     await made.leave(None)
 
 
-async def test_what_it_raises_when_it_is_left_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_it_raises_when_it_is_left_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     shared = Shared()
     made = shared.make()
     await made.enter()
@@ -358,7 +362,7 @@ async def test_what_it_raises_when_it_is_left_is_said(caplog: pytest.LogCaptureF
     assert shared.ends == []
 
 
-async def test_one_that_is_cancelled_cleans_up_and_is_told_of_by_nobody() -> None:
+async def test_one_that_is_cancelled_cleans_up_without_a_report() -> None:
     shared = Shared()
     made = shared.make()
     await made.enter()
@@ -370,12 +374,12 @@ async def test_one_that_is_cancelled_cleans_up_and_is_told_of_by_nobody() -> Non
 
 
 @pytest.mark.parametrize("suppressed", [False, True])
-async def test_one_that_ends_by_itself_is_told_of(suppressed: bool) -> None:
+async def test_one_that_ends_by_itself_is_reported(suppressed: bool) -> None:
     shared = Shared()
     shared.exit = lambda: suppressed
     made = shared.make()
     await made.enter()
-    shared.log[0].cancel()  # as a task group does whose task has failed
+    shared.log[0].cancel()  # like a task group with a failed task
     await turns()
     (reason,) = shared.ends
     assert "has ended before its tasks" in str(reason)
@@ -388,7 +392,7 @@ class Unreadable(Exception):
         raise SystemExit(3)
 
 
-async def test_one_that_ends_with_what_cannot_be_read_is_told_of_as_well() -> None:
+async def test_one_that_ends_with_an_unreadable_error_is_reported() -> None:
     shared = Shared()
 
     def fail() -> None:
@@ -404,7 +408,7 @@ async def test_one_that_ends_with_what_cannot_be_read_is_told_of_as_well() -> No
     assert isinstance(reason.__cause__, Unreadable)
 
 
-def test_it_has_what_the_tasks_have_left_of_their_time() -> None:
+def test_it_has_the_time_that_the_tasks_have_left() -> None:
     assert time_to_leave(100.0, None, 500.0) is None
     assert time_to_leave(100.0, 10.0, 103.0) == pytest.approx(7.4)
     assert time_to_leave(100.0, 0, 100.1) == pytest.approx(0.3)

@@ -12,7 +12,7 @@ from aioscheduler._scheduling.loopthread import LoopThread, Waiters
 
 
 def elsewhere(call: Callable[[], Any]) -> BaseException | None:
-    """Call something in another thread; give what it raised."""
+    """Call something in another thread; return what it raised."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -63,7 +63,7 @@ async def test_what_is_awaited_is_handed_over_in_a_coroutine() -> None:
         raise (
             elsewhere(lambda: loop_thread.check_inside("await manager.find(id)")) or AssertionError
         )
-    with pytest.raises(RuntimeError, match="schedule_threadsafe"):  # of no call in particular
+    with pytest.raises(RuntimeError, match="schedule_threadsafe"):  # for no call in particular
         raise elsewhere(loop_thread.check_inside) or AssertionError
     with pytest.raises(RuntimeError, match=r"call_soon_threadsafe\(task\.cancel\)"):
         raise elsewhere(lambda: loop_thread.check("task.cancel")) or AssertionError
@@ -74,7 +74,7 @@ def test_any_thread_may_call_while_the_loop_does_not_run(loop: asyncio.AbstractE
     loop_thread = LoopThread("manager")
     loop.run_until_complete(enter(loop_thread))
     assert elsewhere(loop_thread.check) is None
-    with pytest.raises(RuntimeError, match="does not run now"):
+    with pytest.raises(RuntimeError, match="is not running"):
         loop_thread.check_inside()
 
 
@@ -126,7 +126,7 @@ def test_a_copy_that_a_worker_imports_is_refused(monkeypatch: pytest.MonkeyPatch
         loop_thread.check()
 
 
-async def test_a_waiter_of_a_manager_that_nobody_starts_fails(
+async def test_a_waiter_of_a_manager_that_is_not_started_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loopthread, "START_PATIENCE", 0.0)
@@ -167,7 +167,7 @@ async def test_all_who_wait_are_woken_once() -> None:
     waits = [loop.create_task(waiters.wait(loop.create_future())) for _ in range(3)]
     await asyncio.sleep(0)
     assert len(waiters) == 3
-    waits[1].cancel()  # in the same turn: it is not to be woken any more
+    waits[1].cancel()  # in the same turn: it must not be woken any more
     waiters.wake()
     assert not waiters
     assert await asyncio.gather(*waits[::2]) == [None, None]

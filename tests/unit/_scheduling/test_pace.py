@@ -27,7 +27,7 @@ def test_a_slice_grows_while_it_is_short_and_shrinks_when_it_is_long() -> None:
     assert max(lengths) == MAX_SLICE
 
 
-def test_what_it_waited_before_it_began_or_after_it_ended_does_not_count() -> None:
+def test_time_before_its_beginning_or_after_its_end_does_not_count() -> None:
     pace = Pace()
     pace.begin(0)
     assert pace.next_length(10 * SLICE_TIME) == 8

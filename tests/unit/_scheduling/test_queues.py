@@ -10,7 +10,7 @@ from aioscheduler._scheduling.queues import FifoQueue, LifoQueue
 @pytest.mark.parametrize(("cls", "end"), [(FifoQueue, 0), (LifoQueue, -1)])
 @given(steps=st.lists(st.integers(-4, 3), max_size=80))
 def test_it_is_a_list_taken_from_one_end(cls: type[FifoQueue], end: int, steps: list[int]) -> None:
-    """Below zero pushes, zero discards the middle one, above pops so many."""
+    """A step below zero pushes, zero discards the middle one, above zero pops that many."""
     alive: dict[int, None] = {}
     queue = cls(alive)
     model: list[int] = []

@@ -45,7 +45,7 @@ async def test_what_ends_in_its_first_step_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("turn", range(3))
-async def test_what_others_cancel_before_its_first_step_is_told(turn: int) -> None:
+async def test_an_entry_cancelled_by_others_before_its_first_step_is_reported(turn: int) -> None:
     stand = Stand()
     loop = asyncio.get_running_loop()
     for number in range(3):
@@ -61,7 +61,7 @@ async def test_what_others_cancel_before_its_first_step_is_told(turn: int) -> No
 
 
 class Entry:
-    """One whose end can be noticed."""
+    """An entry whose deallocation can be noticed."""
 
 
 async def test_a_failure_in_the_first_step_holds_no_entry() -> None:
@@ -84,7 +84,7 @@ async def test_a_failure_in_the_first_step_holds_no_entry() -> None:
     assert len(failures) == 1
 
 
-async def test_who_asked_comes_before_who_gave_up() -> None:
+async def test_a_request_takes_precedence_over_giving_up() -> None:
     stand = Stand()
     running = stand.running
     for number in range(3):
@@ -139,13 +139,13 @@ async def test_all_may_be_lost_but_what_somebody_asked_for() -> None:
     await turns()
 
 
-async def test_what_is_cancelled_before_its_first_step_is_told() -> None:
+async def test_an_entry_cancelled_before_its_first_step_is_reported() -> None:
     stand = Stand()
     stand.begin(4)
     stand.begin(5)
     stand.running.give_up(4)
     stand.running.cancel(5)
-    stand.running.end(5)  # somebody has told it already
+    stand.running.end(5)  # its end was reported already
     await turns()
     assert stand.log == [(4, "entry 4")]
 

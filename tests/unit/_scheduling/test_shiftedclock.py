@@ -1,4 +1,4 @@
-"""The host's time on another machine, and the alarm that is set by it."""
+"""The host's time on another machine, and an alarm that uses it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_it_is_the_monotonic_clock_and_its_lead() -> None:
 
 
 @pytest.mark.parametrize("by_kernel", [True, False])
-async def test_who_sleeps_by_it_is_never_woken_early(
+async def test_a_sleeper_is_never_woken_early(
     by_kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by_kernel and sys.platform != "linux":
@@ -43,7 +43,7 @@ async def test_who_sleeps_by_it_is_never_woken_early(
     found.stop()
 
 
-async def test_a_lead_that_grows_wakes_who_is_due_by_it() -> None:
+async def test_a_growing_lead_wakes_sleepers_that_are_due_by_it() -> None:
     clock = ShiftedClock(FAR)
     loop = asyncio.get_running_loop()
     found = Alarm(loop, clock)
@@ -55,7 +55,7 @@ async def test_a_lead_that_grows_wakes_who_is_due_by_it() -> None:
     found.stop()
 
 
-async def test_a_lead_that_shrinks_lets_them_sleep() -> None:
+async def test_a_shrinking_lead_lets_sleepers_sleep() -> None:
     clock = ShiftedClock(FAR)
     found = Alarm(asyncio.get_running_loop(), clock)
     woken: list[int] = []

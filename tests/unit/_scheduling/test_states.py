@@ -1,4 +1,4 @@
-"""The table of a task's life, and that it is the one that users see."""
+"""The table of a task's moves, which is also the one that users see."""
 
 from __future__ import annotations
 

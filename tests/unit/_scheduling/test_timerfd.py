@@ -1,4 +1,4 @@
-"""The kernel's timer: it rings when its time has come, and is the descriptor's and no other's."""
+"""The kernel's timer: it rings when it is due, and touches no descriptor but its own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_never_takes_back_what_was_set(timer: TimerFd) -> None:
     timer.set(1)
     assert rings(timer)
     timer.set(None)
-    assert not timer.read()  # it rang before, and was set anew
+    assert not timer.read()  # it rang before, and was set again
 
 
 def test_the_end_of_time_is_as_far_as_it_goes(
@@ -105,7 +105,7 @@ def test_it_is_closed_once_by_hand_or_with_its_last_reference() -> None:
     assert other == fd
     timer.close()
     del timer
-    os.close(other)  # it was left alone: else this raises
+    os.close(other)  # it was left alone: otherwise this raises
     timer = TimerFd()
     fd = timer.fd
     del timer

@@ -26,7 +26,7 @@ moves = st.tuples(st.just("move"), st.integers(0, 10**6), st.sampled_from([0, 0,
     st.sampled_from([3, 1000]),
 )
 def test_it_is_a_sorted_list(steps: list[tuple[str, int, int]], prune: int) -> None:
-    """Also of numbers that come back (`again`), or are discarded for it (`move`)."""
+    """Even with numbers that come back (`again`), or are discarded first (`move`)."""
     with mock.patch.object(timers, "_PRUNE_MIN", prune):
         live_by(steps)
 
@@ -35,7 +35,7 @@ def live_by(steps: list[tuple[str, int, int]]) -> None:
     alive: dict[int, None] = {}
     queue = TimerQueue(alive)
     model: list[tuple[int, int]] = []
-    gone: dict[int, int] = {}  # numbers that are not there any more, and their last due times
+    gone: dict[int, int] = {}  # numbers that have left, and their last due times
     now = 10 * SECOND
     number = 0
 
@@ -103,7 +103,7 @@ def test_looking_when_told_finds_everything_in_time(dues: list[int]) -> None:
             del alive[number]
         looks += 1
     assert found == sorted(range(len(dues)), key=lambda n: (dues[n], n))
-    assert looks <= 3 * len(dues)  # a bucket costs a look of its own, and no more
+    assert looks <= 3 * len(dues)  # a bucket costs one look, and no more
 
 
 def test_equal_times_come_in_the_order_of_numbers_whenever_they_were_pushed() -> None:
@@ -112,7 +112,7 @@ def test_equal_times_come_in_the_order_of_numbers_whenever_they_were_pushed() ->
     queue.push(5, 0)
     queue.push(5, 1)
     assert queue.pop_due(5, 1) == ([0], [5])
-    for number in (4, 3, 2, 5):  # into time that is open already, out of order
+    for number in (4, 3, 2, 5):  # into a span that is open already, out of order
         queue.push(5, number)
     assert queue.pop_due(4, 10) == ([], [])
     assert queue.pop_due(5, 10) == ([1, 2, 3, 4, 5], [5] * 5)

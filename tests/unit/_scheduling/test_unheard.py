@@ -1,4 +1,4 @@
-"""Failures that nobody awaits: who is told, in which thread, and whatever the handler does."""
+"""Failures that nobody awaits are reported, in the right thread, whatever the handler does."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_what_cannot_be_read_is_the_failure(reports: list[dict[str, Any]])
     reports.clear()
 
 
-def test_without_a_loop_there_is_nobody_to_tell() -> None:
+def test_without_a_loop_nothing_is_reported() -> None:
     report(None, "task 1", b"x", refuse)
 
 
@@ -58,7 +58,7 @@ async def test_a_handler_that_raises_does_no_harm(caplog: pytest.LogCaptureFixtu
     loop.call_soon_threadsafe = lambda *call: sent.append(call)  # type: ignore[method-assign, assignment]
     report(loop, "task 1", ValueError("x"), None)
     assert called == ["task 1: its failure was never awaited"]
-    ((throw, error),) = sent  # what would end the loop does so in a turn of its own
+    ((throw, error),) = sent  # an error that must end the loop does so in a turn of its own
     with pytest.raises(SystemExit):
         throw(error)
     # From another thread, as when garbage is collected there:

@@ -1,4 +1,4 @@
-"""Lines are there as long as somebody has a lease of them, and readers hear of both."""
+"""A line is kept while it has leases, and readers are sent new lines and word of retired ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_a_line_without_leases_stays() -> None:
     assert list(log.unused()) == []
 
 
-def test_a_line_that_cannot_be_packed_is_none() -> None:
+def test_a_line_that_cannot_be_packed_is_not_added() -> None:
     log = DefinitionLog()
     with pytest.raises(UnicodeEncodeError):
         log.write(3, "\udc80")
     assert (log.next, log.lines) == (0, {})
 
 
-def test_a_line_is_unused_when_its_last_lease_has_come_back() -> None:
+def test_a_line_is_unused_when_its_last_lease_was_returned() -> None:
     log = DefinitionLog()
     number = log.write(0, names=())
     first, second = log.lease(number), log.lease(number)
@@ -36,11 +36,11 @@ def test_a_line_is_unused_when_its_last_lease_has_come_back() -> None:
     del first
     assert list(log.unused()) == []
     del second
-    again = log.lease(number)  # before anybody has looked
+    again = log.lease(number)  # before `unused` was read
     assert list(log.unused()) == []
     del again
     assert list(log.unused()) == [number]
-    assert number in log.lines  # it is the caller's to drop
+    assert number in log.lines  # the caller must drop it
 
 
 def test_a_line_keeps_those_that_it_names() -> None:
@@ -54,19 +54,19 @@ def test_a_line_keeps_those_that_it_names() -> None:
     for number in log.unused():
         found.append(number)
         log.retire(number)
-        assert log.forgotten() == [number]  # there is no reader
+        assert log.forgotten() == [number]  # there are no readers
         log.drop(number)
     assert found == [above, below]
     assert not log.lines
 
 
-def test_a_lease_of_what_was_dropped_is_a_number() -> None:
+def test_a_lease_of_a_dropped_line_is_a_plain_number() -> None:
     log = DefinitionLog()
     number = log.write(0, names=())
     held = log.lease(number)
     log.drop(number)
     assert log.lease(number) == number
-    assert log.write(0) == number + 1  # no number is given twice
+    assert log.write(0) == number + 1  # no number is reused
     del held
     assert list(log.unused()) == []
 
@@ -79,7 +79,7 @@ def test_a_payload_that_names_nothing_is_left_as_it_is() -> None:
     assert wire.unpack(wire.pack(holds)) == payload
 
 
-def test_a_reader_is_told_of_large_lines_that_went() -> None:
+def test_a_reader_is_told_to_forget_large_lines() -> None:
     log = DefinitionLog()
     reader = Reader(log)
     small, large = log.write(0, b"x"), log.write(0, b"x" * 100_000)
@@ -100,13 +100,13 @@ def test_a_line_is_there_until_every_reader_has_confirmed_that_it_is_forgotten()
     log.retire(line)
     assert log.forgotten() == []
     ((_, serial, _),) = map(wire.unpack, readers[0].read())
-    readers[1].read()  # which was never told of it
+    readers[1].read()  # it was never sent the line
     readers[0].confirm(serial - 1)
     assert log.forgotten() == []
     readers[0].confirm(serial)
     assert log.forgotten() == [line]
     readers[0].restart()
-    assert line not in readers[0].told
+    assert line not in readers[0].known
     log.drop(line)
     assert readers[0].read() == []
 
@@ -132,16 +132,16 @@ def test_what_is_named_before_it_is_forgotten_comes_back() -> None:
     ((_, serial, gone),) = map(wire.unpack, reader.read())
     assert gone == [line]
     lease = log.lease(line)  # an outcome has named it
-    assert [wire.unpack(text)[1] for text in reader.read()] == [line]  # after it was forgotten
-    assert other.read() == []  # it never was
+    assert [wire.unpack(text)[1] for text in reader.read()] == [line]  # since forgotten
+    assert other.read() == []  # it was never used
     reader.confirm(serial)
     assert log.forgotten() == []
-    assert line in reader.told
+    assert line in reader.known
     del lease
     assert list(log.unused()) == [line]
 
 
-def test_what_comes_back_is_told_to_who_has_never_heard_of_it() -> None:
+def test_a_line_that_comes_back_is_sent_to_a_process_that_never_had_it() -> None:
     log = DefinitionLog()
     reader = Reader(log)
     line = log.write(0, names=())
@@ -149,23 +149,23 @@ def test_what_comes_back_is_told_to_who_has_never_heard_of_it() -> None:
     assert reader.read() == []
     lease = log.lease(line)
     assert [wire.unpack(text)[1] for text in reader.read()] == [line]
-    assert line in reader.told
+    assert line in reader.known
     del lease
     assert list(log.unused()) == [line]
     log.retire(line)
-    again = log.lease(line)  # it is known, and was not told to be forgotten
+    again = log.lease(line)  # the process knows it, and no FORGET names it
     assert reader.read() == []
     del again
 
 
-def test_what_came_back_and_went_once_more_is_not_told() -> None:
+def test_a_line_that_came_back_and_was_retired_again_is_not_sent() -> None:
     log = DefinitionLog()
     knows, never = Process(log), Process(log)
     line = log.write(0, b"x" * 100_000, names=())
     knows.read()
     log.retire(line)
     never.read()
-    lease = log.lease(line)  # it came back, and `never` is to be told
+    lease = log.lease(line)  # it came back, and `never` must be sent it
     del lease
     assert list(log.unused()) == [line]
     log.retire(line)
@@ -177,13 +177,13 @@ def test_what_came_back_and_went_once_more_is_not_told() -> None:
     assert not knows.knows | never.knows
 
 
-def test_what_came_back_and_went_before_it_was_told_is_told_when_it_is_used() -> None:
+def test_a_line_retired_again_before_it_was_sent_is_sent_once_it_is_used() -> None:
     log = DefinitionLog()
     process = Process(log)
     line = log.write(1, b"x" * 100_000, names=())
     process.read()
     log.retire(line)
-    process.read()  # it is told to forget it, and has not said that it has
+    process.read()  # a FORGET was sent, and is not confirmed
     lease = log.lease(line)
     del lease
     assert list(log.unused()) == [line]
@@ -204,7 +204,7 @@ STEPS = ("write", "retire", "read", "confirm", "lease", "release", "restart")
 @given(st.integers(0, 1 << 32))
 @settings(max_examples=500)
 def test_a_reader_has_what_the_log_has_and_not_much_more(seed: int) -> None:
-    """Processes read all that they are told; what one of them may name is always there."""
+    """Processes read all lines sent; every line that one of them may name is always there."""
     draw = random.Random(seed)
     log = DefinitionLog()
     processes = [Process(log), Process(log)]
@@ -238,7 +238,7 @@ def test_a_reader_has_what_the_log_has_and_not_much_more(seed: int) -> None:
 
 
 class Process:
-    """What reads a log, and believes it."""
+    """A process that reads a log as it is."""
 
     def __init__(self, log: DefinitionLog) -> None:
         self.reader = Reader(log)

@@ -1,4 +1,4 @@
-"""A task that starts once more: what of it stays, and what does not."""
+"""A task that starts again: which fields stay, and which change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_one_whose_worker_has_died_has_not_failed() -> None:
 def test_one_that_may_have_killed_its_worker_begins_alone_and_on_the_host_s_word() -> None:
     alone = FIRST.rerun(wire.ALONE)
     assert alone == entry(100, More(attempt=2, confirmed=wire.ALONE))
-    # A failure clears it: it begins as all that wait for that word.
+    # A failure clears it: it begins on CONFIRM like others.
     failed = alone.retry(500, timed=True)
     assert failed == entry(500, More(attempt=3, failed=1, given=100, confirmed=1))
 

@@ -12,7 +12,7 @@ from aioscheduler._transport.wire import Kind
 
 
 def record_of(number: int) -> wire.Record:
-    """None for most, options for some, and an alias for some."""
+    """Records: None for most tasks, options for some, an alias for some."""
     more = wire.More(number if number % 5 == 0 else None, 9 if number % 7 == 0 else None)
     return wire.make_record(more)
 
@@ -36,7 +36,7 @@ def enter(ledger: Ledger, first: int, count: int) -> None:
 
 
 def replayed(ledger: Ledger) -> dict[int, Entry]:
-    """The frames the ledger gives back, read; their numbers come in order, each once."""
+    """Decode the frames that the ledger replays; their numbers come in order, each once."""
     found: dict[int, Entry] = {}
     for kind, first, *columns in wire.Decoder().feed(b"".join(ledger.replay())):
         assert kind == Kind.SCHEDULE
@@ -142,7 +142,7 @@ def test_what_is_amended_while_it_is_replayed_is_not_told_twice() -> None:
     assert replayed(ledger)[1].due == 5
 
 
-def test_amended_for_ever_it_takes_no_more() -> None:
+def test_endless_amendments_take_no_more_memory() -> None:
     ledger = Ledger()
     enter(ledger, 0, 10)
     for due in range(1_000):
@@ -153,7 +153,7 @@ def test_amended_for_ever_it_takes_no_more() -> None:
 
 
 def test_what_is_alike_is_written_once() -> None:
-    """A callable that came by value may be 32 KiB, and a page has 256 tasks of it."""
+    """A callable that travels by value may have 32 KiB, and a page has 256 tasks with it."""
     ledger = Ledger()
     columns = [0, 10, bytes(30_000), None, list(range(PAGE))]
     ledger.record(0, PAGE, 0, wire.encode([Kind.SCHEDULE, 0, *columns]))
@@ -227,7 +227,7 @@ def test_a_page_goes_with_its_last_task() -> None:
         numbers = list(range(page * PAGE, (page + 1) * PAGE))
         ledger.move(numbers, State.RUNNING)
         ledger.move(numbers, State.FINISHED)
-    assert len(ledger._pages) <= 1  # the newest may still grow
+    assert len(ledger._pages) <= 1  # the newest page may still grow
     assert ledger._kept == sum(page.kept for page in ledger._pages.values())
 
 

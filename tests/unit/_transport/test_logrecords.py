@@ -1,4 +1,4 @@
-"""A record of a log arrives as it was made, or says what could not."""
+"""A log record arrives as it was made, or says which part could not be formatted."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_traceback_that_was_formatted_is_kept() -> None:
 
 
 class Unwritten:
-    """Has no text, and no other, either."""
+    """Has neither a str nor a repr."""
 
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
@@ -129,7 +129,7 @@ def test_what_is_long_is_cut_and_fits_into_a_frame() -> None:
     half = LONGEST // 2
     assert arrived.msg == "x" * half + " […] " + "y" * half
     assert arrived.threadName == "\U0001f600" * 512 + " […] " + "\U0001f600" * 512
-    usual = logging.LogRecord("", 0, "", 0, "", (), None)  # libraries change how others are made
+    usual = logging.LogRecord("", 0, "", 0, "", (), None)  # libraries change the record factory
     assert len(vars(arrived).keys() - vars(usual).keys()) == MOST_EXTRAS
     assert LONGEST_NAME == 1024
 
@@ -176,7 +176,7 @@ def test_a_time_that_no_clock_shows_is_the_present(created: float) -> None:
 
 
 class OddText(str):
-    """Is what its methods say, and no text is; so is what `str()` makes of it."""
+    """A str whose methods misbehave, and so does the result of `str()`."""
 
     def keep(self, *_: object) -> Any:
         return self
@@ -230,7 +230,7 @@ def test_the_host_takes_whatever_a_worker_packs(fields: dict[str, Any], rest: An
     record.__dict__ |= rest | fields
     try:
         packed = pack_record(record, 7, "a process")
-    except BaseException:  # it is dropped, and counted
+    except BaseException:  # it would be dropped, and counted
         return
     made = make_record(unpack_record(packed))
     assert type(made.getMessage()) is str

@@ -120,7 +120,7 @@ def test_large_contexts_that_have_ended_are_not_kept() -> None:
     assert in_frames < 14_000_000
 
 
-def test_what_went_is_forgotten_though_nothing_is_scheduled() -> None:
+def test_retired_definitions_are_forgotten_though_nothing_is_scheduled() -> None:
     log = DefinitionLog()
     outbox = Outbox(log)
     lines = [log.write(0, names=()) for _ in range(FORGET_AT + 20)]
@@ -133,7 +133,7 @@ def test_what_went_is_forgotten_though_nothing_is_scheduled() -> None:
     assert frames(outbox) == []
 
 
-def test_a_new_worker_is_told_everything_that_is_true() -> None:
+def test_a_new_worker_is_sent_everything_valid() -> None:
     log = DefinitionLog()
     log.write(1, "one")
     outbox = Outbox(log)
@@ -211,8 +211,8 @@ def test_no_frame_crosses_a_page_and_no_number_comes_twice(steps: list[int | Non
     assert len(outbox.ledger._pages) <= 1
 
 
-def test_a_task_that_is_given_again_comes_after_what_was_asked_of_it_before() -> None:
-    """Else the request would be for the second time."""
+def test_a_task_that_is_sent_again_comes_after_earlier_requests_for_it() -> None:
+    """Otherwise the request would apply to its new schedule."""
     outbox = Outbox(DefinitionLog())
     outbox.add(0, 5, 0, b"")
     outbox.take()
@@ -233,7 +233,7 @@ def test_what_is_amended_for_the_next_worker_is_not_sent_to_this_one() -> None:
     outbox.amend(changed, send=False)
     assert frames(outbox) == []
     outbox.amend(changed, send=True)
-    assert [frame[1] for frame in frames(outbox)] == [[1], [PAGE + 1]]  # none crosses a page
+    assert [frame[1] for frame in frames(outbox)] == [[1], [PAGE + 1]]  # no frame crosses a page
     assert outbox.ledger.read([1, PAGE + 1]) == changed
 
 

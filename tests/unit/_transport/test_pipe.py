@@ -65,7 +65,7 @@ async def test_frames_go_both_ways_in_order(ends: tuple[End, End]) -> None:
 
 
 async def test_what_the_pipe_does_not_take_waits(ends: tuple[End, End]) -> None:
-    """And a frame counts as written only when the other side is sure to get it."""
+    """And a frame counts as written only when the other side will certainly get it."""
     host, worker = ends
     down, idle = os.pipe(), os.pipe()
     host.pipe.close()
@@ -111,7 +111,7 @@ async def test_small_frames_pass_between_the_chunks_of_a_blob(ends: tuple[End, E
     blobs = {frame[1]: frame[2] for frame in worker.frames if frame[0] == Kind.BLOB}
     assert blobs == {1: one, 2: two}
     kinds = [frame[0] for frame in worker.frames]
-    assert kinds.index(Kind.BLOB) > 20  # most of the small ones were first
+    assert kinds.index(Kind.BLOB) > 20  # most of the small ones came first
     assert worker.heard().index(222) > 20
     order = [f[1] if f[0] == Kind.BLOB else f[1][0] for f in worker.frames]
     assert order.index(222) > order.index(2)
@@ -122,7 +122,7 @@ async def test_a_blob_that_is_sent_again_arrives_whole_and_once(ends: tuple[End,
     large = os.urandom(6_000_000)
     host.pipe.send_blob(1, large)
     host.pipe.flush()
-    assert 0 < host.pipe.waiting < 6_000_000  # it is on its way
+    assert 0 < host.pipe.waiting < 6_000_000  # it is being sent
     host.pipe.send_blob(1, large)
     host.say(5)
     await until(lambda: host.pipe.waiting == 0 and len(worker.frames) >= 2)
@@ -157,10 +157,10 @@ async def test_garbage_ends_the_stream_with_an_error(ends: tuple[End, End]) -> N
     assert isinstance(worker.ends[0], wire.WireError)
 
 
-async def test_a_frame_that_is_refused_is_told_once_and_the_rest_is_read(
+async def test_a_refused_frame_is_reported_once_and_the_rest_is_read(
     ends: tuple[End, End],
 ) -> None:
-    """For it says which tasks have begun: after that frame, too."""
+    """Because it says which tasks have begun, even after that frame."""
     host, worker = ends
     worker.refuse = True
     host.say(1)
@@ -173,7 +173,7 @@ async def test_a_frame_that_is_refused_is_told_once_and_the_rest_is_read(
     assert worker.heard() == [3]
 
 
-async def test_what_cannot_begin_once_it_is_announced_is_told(ends: tuple[End, End]) -> None:
+async def test_an_error_in_beginning_announced_tasks_is_reported(ends: tuple[End, End]) -> None:
     host, _ = ends
 
     def begin() -> None:
@@ -185,7 +185,7 @@ async def test_what_cannot_begin_once_it_is_announced_is_told(ends: tuple[End, E
 
 @pytest.mark.parametrize("index", [0, 1])
 @pytest.mark.parametrize("replaced", [False, True])
-async def test_a_descriptor_that_other_code_closes_is_missed(
+async def test_a_descriptor_that_other_code_closes_is_noticed(
     ends: tuple[End, End], index: int, replaced: bool
 ) -> None:
     host, _ = ends
@@ -199,7 +199,7 @@ async def test_a_descriptor_that_other_code_closes_is_missed(
     host.pipe.check()
     assert [type(end) for end in host.ends] == [OSError]
     host.pipe.close()
-    if replaced:  # it was another's to close
+    if replaced:  # it was not ours to close
         os.fstat(fd)
         os.close(fd)
 

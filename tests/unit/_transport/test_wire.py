@@ -33,7 +33,7 @@ def test_any_split_of_the_bytes_gives_the_frames(
 
 
 @given(frames)
-def test_what_is_cut_off_is_no_frame(frame: wire.Frame) -> None:
+def test_a_truncated_frame_is_no_frame(frame: wire.Frame) -> None:
     encoded = wire.encode(frame)
     for length in range(len(encoded)):
         assert list(Decoder().feed(encoded[:length])) == []
@@ -116,10 +116,10 @@ ONE_EACH: dict[str, Any] = {
     "given": 10**18,
     "captured": b"values",
 }
-"""A value for each field of `More` that is not its default."""
+"""For each field of `More` a value that is not its default."""
 
 
-def test_who_reads_a_record_and_who_makes_it_know_each_field() -> None:
+def test_records_are_made_and_read_with_each_field() -> None:
     assert list(ONE_EACH) == list(More._fields)
     for field, value in ONE_EACH.items():
         more = More()._replace(**{field: value})
@@ -135,11 +135,11 @@ def test_who_reads_a_record_and_who_makes_it_know_each_field() -> None:
         assert more.after_failure() == after
 
 
-def test_what_has_failed_in_order_need_not_be_alone_any_more() -> None:
+def test_after_a_plain_failure_a_task_need_not_be_alone_any_more() -> None:
     assert More(confirmed=wire.ALONE).after_failure().confirmed == 1
 
 
-def test_the_record_of_a_new_task_is_made_in_passing() -> None:
+def test_the_record_of_a_new_task_is_made_fast() -> None:
     for options, captured in ((None, None), (7, None), (None, b"values"), (7, b"values")):
         record = wire.record_of(options, captured)
         assert record == wire.make_record(More(options, captured=captured))

@@ -14,7 +14,7 @@ from aioscheduler._transport.wire import Kind
 
 @pytest.fixture
 async def make(no_tasks_left: None, reports: list[Any]) -> AsyncIterator[Make]:
-    """Makes places, whose workers are ended after the test."""
+    """Return a function that makes places, whose workers are ended after the test."""
     made: list[Place] = []
 
     def make(*args: Any, **kwargs: Any) -> Place:

@@ -1,4 +1,4 @@
-"""Nothing begins that was not announced, or whose arguments are not here."""
+"""No task begins before it is announced, or before its arguments are here."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ async def test_a_queue_announces_one_at_a_time(make: Make) -> None:
     frames = place.take()
     for kind in (Kind.ANNOUNCED, Kind.ENDED):
         assert [frame[2] for frame in frames if frame[0] == kind] == [[2], [1], [0]]
-    # The next is announced once the one before has ended, if not told of that.
+    # The next is announced once the one before has ended, even if that is unreported.
     assert frames.index([Kind.ANNOUNCED, 0, [0]]) > frames.index(
         [Kind.ENDED, 0, [2], FINISHED, [3]]
     )
 
 
-async def test_where_so_many_may_run_ends_are_told_before_more_is_announced(make: Make) -> None:
-    """So that the host never counts more."""
+async def test_with_a_limit_ends_are_reported_before_more_tasks_are_announced(make: Make) -> None:
+    """So that the host never counts more than may run."""
     place = make(max_running=2)
     await place.start()
     place.take()
@@ -67,7 +67,7 @@ async def test_where_so_many_may_run_ends_are_told_before_more_is_announced(make
     ]
 
 
-async def test_what_waits_for_the_pipe_or_its_arguments_has_its_place(make: Make) -> None:
+async def test_a_task_that_waits_for_the_pipe_or_its_arguments_takes_up_room(make: Make) -> None:
     place = make(max_running=2)
     await place.start()
     function, payload, _ = place.shipper.take(give(b"x" * 100_000))
@@ -87,7 +87,7 @@ async def test_what_waits_for_the_pipe_or_its_arguments_has_its_place(make: Make
     place.schedule(5, forever())
     await turns()
     assert place.take() == [[Kind.ANNOUNCED, 0, [3]]]
-    place.send(Kind.CANCEL, 0, [0])  # its arguments will not be waited for
+    place.send(Kind.CANCEL, 0, [0])  # its arguments are not awaited any more
     await turns()
     assert place.take() == [
         [Kind.ENDED, 0, [0], CANCELLED, [None]],
@@ -101,7 +101,7 @@ async def test_what_waits_for_the_pipe_or_its_arguments_has_its_place(make: Make
     ]
 
 
-async def test_what_waits_for_the_hosts_word_has_its_place(make: Make) -> None:
+async def test_a_task_that_waits_for_confirm_takes_up_room(make: Make) -> None:
     place = make(confirmed=True, max_running=2)
     await place.start()
     place.take()
@@ -132,7 +132,7 @@ async def test_a_task_waits_for_its_large_arguments(place: Place) -> None:
     assert started == [Kind.ANNOUNCED, 0, [0]]
     assert (blob[:2], finished) == (
         [Kind.BLOB, 0],
-        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # behind its blob, as it is as large
+        [Kind.ENDED, 0, [0], FINISHED, [IN_BLOB]],  # after its blob, as large as the arguments
     )
     assert blob[2] > 100_000
 
@@ -159,7 +159,7 @@ async def test_large_arguments_of_a_cancelled_task_are_not_kept(place: Place) ->
     assert place.worker._announcer._blobs == {}
 
 
-async def test_nor_are_those_that_had_arrived(place: Place) -> None:
+async def test_large_arguments_that_had_arrived_are_not_kept_either(place: Place) -> None:
     place.send(Kind.SCHEDULE, 0, 0, LATER, 0, None, [IN_BLOB])
     place.pipe.receive([Kind.BLOB, 0, b"x" * 100_000])
     assert list(place.worker._announcer._blobs) == [0]
@@ -167,7 +167,7 @@ async def test_nor_are_those_that_had_arrived(place: Place) -> None:
     assert place.worker._announcer._blobs == {}
 
 
-# ---- what begins on the host's word alone
+# ---- tasks that begin on CONFIRM alone
 
 
 CONFIRMED = wire.make_record(wire.More(confirmed=1))
@@ -175,7 +175,7 @@ ALONE = wire.make_record(wire.More(confirmed=wire.ALONE))
 FEW = wire.make_record(wire.More(confirmed=wire.FEW))
 
 
-async def test_where_all_wait_they_begin_when_the_host_has_entered_them(make: Make) -> None:
+async def test_if_all_wait_they_begin_when_the_host_has_entered_them(make: Make) -> None:
     place = make(confirmed=True)
     await place.start()
     place.take()
@@ -202,7 +202,7 @@ async def test_an_announcement_that_does_not_wait_is_not_confirmed(make: Make, i
     place.call(1, give, ["b"], scheduler=1)
     await turns()
     place.send(Kind.CONFIRM, [0])
-    with pytest.raises(wire.WireError, match=f"announcement {index} is confirmed, and does not"):
+    with pytest.raises(wire.WireError, match=f"proposal {index} is confirmed, and does not"):
         place.send(Kind.CONFIRM, [1, index])
 
 
@@ -231,11 +231,11 @@ async def test_timed_tasks_do_not_wait_with_those_that_do(place: Place) -> None:
     await turns()
     assert ran == [0, 2, 6, 1, 4, 3, 5]
     announcer = place.worker._announcer
-    assert not (announcer._some or announcer._alone or announcer._announced)
+    assert not (announcer._some or announcer._alone or announcer._proposed)
 
 
 async def test_no_more_is_launched_because_one_that_waited_has_begun(place: Place) -> None:
-    """What is announced has begun, to the host: that is not to pile up in a pipe that is full."""
+    """An announced task has begun, to the host: announcements must not pile up in a full pipe."""
     place.schedule(0, give("waits"), record=CONFIRMED)
     await turns()
     place.pipe.held = True
@@ -269,7 +269,7 @@ async def test_a_queue_keeps_its_order_and_waits_with_what_waits(make: Make) -> 
     place.send(Kind.CONFIRM, [0])
     await turns(40)
     assert ran == ["a", "b", "c", "d", "e"]
-    assert (place.begun, place.begun_on_word) == ([5], [0])  # in one order
+    assert (place.begun, place.begun_on_word) == ([5], [0])  # in order
 
 
 async def test_what_waits_for_its_next_attempt_at_the_head_lets_nothing_by(make: Make) -> None:
@@ -293,7 +293,7 @@ def announced_in(place: Place) -> list[list[int]]:
     return [frame[2] for frame in place.take() if frame[0] == Kind.PROPOSED]
 
 
-async def test_of_those_that_are_in_doubt_then_few_are_announced(place: Place) -> None:
+async def test_only_few_tasks_that_would_be_in_doubt_are_announced(place: Place) -> None:
     ran.clear()
     function = place.shipper.take_function(trace)
     place.tell_definitions()
@@ -304,7 +304,7 @@ async def test_of_those_that_are_in_doubt_then_few_are_announced(place: Place) -
     await turns()
     index, announced = 0, announced_in(place)
     assert sum(announced, []) == list(range(MOST))
-    assert ran == ["other"]  # those do not wait with them
+    assert ran == ["other"]  # these do not wait with them
     assert place.worker._announcer.is_held_back(MOST)
     place.send(Kind.CANCEL, 0, [MOST])
     while announced:
@@ -369,7 +369,7 @@ async def test_beside_one_that_runs_alone_nothing_is_announced(make: Make) -> No
 
 
 async def let_one_wait(place: Place) -> object:
-    """Have task 0 wait for its payload, which is returned, and task 1 for CONFIRM."""
+    """Make task 0 wait for its payload, which is returned, and task 1 for CONFIRM."""
     ran.clear()
     function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
     place.tell_definitions()
@@ -392,7 +392,7 @@ async def test_a_late_payload_of_a_timed_task_waits_for_nobody(place: Place) -> 
 
 
 async def test_late_payloads_that_come_together_are_announced_in_slices(place: Place) -> None:
-    """What is announced has begun, to the host: after a death it could not be given back."""
+    """An announced task has begun, to the host: after a death no other process could run it."""
     ran.clear()
     count = 3 * MAX_SLICE
     function, payload, _ = place.shipper.take(trace(b"x" * 40_000))
@@ -411,7 +411,7 @@ async def test_late_payloads_that_come_together_are_announced_in_slices(place: P
     assert len(ran) == count - 1
 
 
-async def test_what_is_cancelled_before_the_word_comes_does_not_begin(make: Make) -> None:
+async def test_a_task_cancelled_before_its_confirm_does_not_begin(make: Make) -> None:
     place = make(confirmed=True)
     await place.start()
     place.take()
@@ -429,7 +429,7 @@ async def test_what_is_cancelled_before_the_word_comes_does_not_begin(make: Make
     assert place.take() == [[Kind.ENDED, 0, [0, 2], FINISHED, [1, 3]]]
 
 
-async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
+async def test_a_drain_gives_back_tasks_that_wait_for_confirm(make: Make) -> None:
     place = make(confirmed=True)
     await place.start()
     place.take()
@@ -448,7 +448,7 @@ async def test_a_drain_gives_back_what_waits_for_the_word(make: Make) -> None:
     assert place.begun_on_word == [0, 0]
 
 
-async def test_a_close_drops_what_waits_for_the_word(make: Make) -> None:
+async def test_a_close_drops_tasks_that_wait_for_confirm(make: Make) -> None:
     place = make(confirmed=True)
     await place.start()
     place.take()
@@ -569,7 +569,7 @@ async def test_what_has_its_payload_and_is_not_announced_can_be_withdrawn(place:
     assert [Kind.ENDED, 0, [0], CANCELLED, [None]] in place.take()
 
 
-async def test_one_record_may_hold_for_all_of_a_frame(place: Place) -> None:
+async def test_one_record_may_be_for_all_tasks_of_a_frame(place: Place) -> None:
     function = place.shipper.take_function(abs)
     place.tell_definitions()
     place.send(Kind.SCHEDULE, 0, 0, 0, function, [CONFIRMED], [-1, -2, -3])

@@ -1,4 +1,4 @@
-"""Every record is told of once, in order, or counted; and there is never more than there may be."""
+"""Every record is sent once, in order, or counted as dropped, and the bounds are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aioscheduler._processes.process import workers_module
 backlog_module = workers_module("backlog")
 
 LARGEST = 400_000
-# How many records of which size are added before a frame is taken; sizes about the bounds.
+# How many records of which size are added before a frame is taken; sizes near the bounds.
 STEPS = st.lists(
     st.one_of(
         st.tuples(
@@ -82,7 +82,7 @@ def test_a_full_one_takes_again_what_it_has_room_for(size: int, most: str | None
     assert len(backlog.take()[0]) == (backlog_module.FRAME_RECORDS if most else 1)
 
 
-def test_what_was_dropped_is_to_be_told_though_nothing_waits() -> None:
+def test_dropped_records_are_reported_though_none_waits() -> None:
     backlog = backlog_module.Backlog()
     assert not backlog
     backlog.drop()
@@ -91,11 +91,11 @@ def test_what_was_dropped_is_to_be_told_though_nothing_waits() -> None:
     assert not backlog
 
 
-def test_what_logs_in_the_midst_of_it_is_counted_as_well() -> None:
+def test_a_record_logged_during_an_add_is_counted_too() -> None:
     backlog = backlog_module.Backlog()
 
     class Record(bytes):
-        """Stands for an object that is freed, and logs, where it is asked for its length."""
+        """Logs when its length is read, like an object freed at that point."""
 
         added = False
 

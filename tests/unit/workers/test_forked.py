@@ -1,4 +1,4 @@
-"""A child that a task forks, without a fork: what it would do is done here, and its end noted."""
+"""A child forked by a task, without a fork: it runs in this process, and its end is recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ forked = workers_module("forked")
 
 
 class Ended(Exception):
-    """Stands for `os._exit`: nothing of the process is run any more."""
+    """Stands for `os._exit`: nothing runs after it."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +60,13 @@ def test_it_ends_quietly_with_the_code_that_python_would_give(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_message_is_told_where_python_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_message_goes_where_python_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert end_with(SystemExit("no database")) == 1
     assert capsys.readouterr() == ("", "no database\n")
 
 
 @pytest.mark.parametrize("error", [LookupError("on purpose"), KeyboardInterrupt("on purpose")])
-def test_what_was_raised_is_told_with_its_traceback(
+def test_an_error_is_printed_with_its_traceback(
     error: BaseException, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert end_with(raised(error)) == 1
@@ -95,7 +95,7 @@ class Worker:
 
 
 class Loop:
-    """asyncio's own, as far as its next turns are concerned."""
+    """Like asyncio's own loop, as far as its next turns are concerned."""
 
     def __init__(self) -> None:
         self._ready: deque[Any] = deque()
@@ -105,7 +105,7 @@ class Loop:
 
 
 class OtherLoop:
-    """One of another make."""
+    """A loop that is not asyncio's."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -119,7 +119,7 @@ class OtherLoop:
 
 @pytest.fixture
 def fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Worker, Any], None]]:
-    """Has a worker fork, as far as the child is told."""
+    """Make a worker fork, as seen from the child."""
     hooks: list[Callable[[], None]] = []
     monkeypatch.setattr(os, "register_at_fork", lambda after_in_child: hooks.append(after_in_child))
     logger = logging.getLogger("aiomultiprocess.core")
@@ -147,7 +147,7 @@ def test_nothing_but_the_task_has_its_turn_there(
     )
     fork(worker, loop)
     assert worker.end is forked.end_child
-    # A loop that is in its turn takes as many as there were when it began it.
+    # A loop runs as many handles in a turn as there were when the turn began.
     assert len(loop._ready) == max(1, waiting)
     for handle in loop._ready:
         with pytest.raises(Ended) as ended:
@@ -157,7 +157,7 @@ def test_nothing_but_the_task_has_its_turn_there(
     assert "has come back to the loop of its parent" in capsys.readouterr().err
 
 
-def test_a_loop_of_another_make_is_left_at_its_next_turn(
+def test_another_loop_is_left_at_its_next_turn(
     fork: Callable[[Worker, Any], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     worker, loop = Worker(), OtherLoop()

@@ -1,4 +1,4 @@
-"""What is logged in a worker is told to the host: behind outcomes, one frame at a time, bounded."""
+"""Log records of a worker go to the host: after outcomes, one frame at a time, bounded."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ IN_FRAME = workers_module("backlog").FRAME_RECORDS
 
 
 class Forks(list[Callable[[], None]]):
-    """What a child that is forked now would call."""
+    """The functions that a child forked now would call."""
 
 
 @pytest.fixture
 def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forks]:
-    """Afterwards the root logger is as it was."""
+    """Restore the root logger after the test."""
     forks = Forks()
     monkeypatch.setattr(os, "register_at_fork", lambda after_in_child: forks.append(after_in_child))
     level = logging.root.level
@@ -56,14 +56,14 @@ def messages(frame: list[Any]) -> list[str]:
 
 @contextmanager
 def alone(place: Place) -> Iterator[None]:
-    """Keep records from pytest's handlers, which format as well."""
+    """Keep records from pytest's handlers, which format them, too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.root, "handlers", [place.worker.forwarder._handler])
         yield
 
 
 async def test_records_come_behind_the_outcomes_of_their_turn(forwarding: Place) -> None:
-    place, own = forwarding, LOG  # no global, of which a worker may have something to say
+    place, own = forwarding, LOG  # not a global: a worker may log something about those
 
     async def log(value: int) -> int:
         own.debug("not wanted")
@@ -100,7 +100,7 @@ async def test_the_host_answers_before_it_is_told_more(forwarding: Place) -> Non
     assert [messages(frame) for frame in place.take()] == [["the last"]]
 
 
-async def test_what_there_is_no_room_for_is_dropped_unformatted_and_counted(
+async def test_records_beyond_the_bounds_are_dropped_unformatted_and_counted(
     forwarding: Place,
 ) -> None:
     place = forwarding
@@ -126,7 +126,7 @@ async def test_what_there_is_no_room_for_is_dropped_unformatted_and_counted(
     assert (arrived, dropped) == (MOST, 500)
 
 
-async def test_a_full_pipe_is_for_others(
+async def test_a_full_pipe_gets_no_log_records(
     forwarding: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, pipe = forwarding, forwarding.pipe
@@ -148,7 +148,7 @@ async def test_a_full_pipe_is_for_others(
     sent = pipe.waiting
     LOG.info("three")
     await turns()
-    assert pipe.waiting == sent  # of logs there is nothing in it
+    assert pipe.waiting == sent  # there are no log records in it
     room.set()
     await turns()
     *others, log = place.take()
@@ -185,7 +185,7 @@ async def test_any_thread_may_log_and_wakes_the_loop_once(
 
 
 class Raced(workers_module("backlog").Backlog):  # type: ignore[misc]  # found by name
-    """One to which a thread adds right where the forwarder looks whether there is anything."""
+    """A backlog to which a thread adds at the very moment when the forwarder looks at it."""
 
     raced = False
 
@@ -227,7 +227,7 @@ async def test_what_a_thread_adds_in_the_midst_of_a_write_breaks_no_window(
     assert [frame[0] for frame in place.take()] == [Kind.LOG]
 
 
-async def test_what_is_logged_before_it_serves_is_told(forks: Forks, make: Any) -> None:
+async def test_records_from_before_the_start_are_sent(forks: Forks, make: Any) -> None:
     place = make()
     place.worker.forwarder.install({"root": logging.INFO})
     LOG.info("early")
@@ -247,7 +247,9 @@ class Logs:
         return "its text"
 
 
-async def test_what_logs_while_it_is_formatted_goes_on_for_ever_nowhere(forwarding: Place) -> None:
+async def test_logging_while_a_record_is_formatted_goes_on_for_ever_nowhere(
+    forwarding: Place,
+) -> None:
     place = forwarding
     with alone(place):
         LOG.info("%s", Logs(logging.DEBUG))
@@ -259,7 +261,7 @@ async def test_what_logs_while_it_is_formatted_goes_on_for_ever_nowhere(forwardi
 
 
 class Slow:
-    """Takes its time to be formatted, until it is let go on."""
+    """Blocks while it is formatted, until it is released."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -270,7 +272,7 @@ class Slow:
         return "slow"
 
 
-async def test_what_is_slow_to_format_holds_up_nobody_else(forwarding: Place) -> None:
+async def test_slow_formatting_blocks_no_other_thread(forwarding: Place) -> None:
     slow = Slow()
     with alone(forwarding):
         thread = threading.Thread(target=LOG.info, args=("%s", slow))
@@ -284,7 +286,7 @@ async def test_what_is_slow_to_format_holds_up_nobody_else(forwarding: Place) ->
     assert (messages(frame), frame[2]) == (["quick", "slow"], 0)
 
 
-async def test_the_filters_of_the_handler_hold(forwarding: Place) -> None:
+async def test_the_filters_of_the_handler_apply(forwarding: Place) -> None:
     def refuse(record: logging.LogRecord) -> bool:
         record.seen = True
         return record.getMessage() != "refused"
@@ -317,14 +319,14 @@ async def test_nothing_is_raised_into_the_code_that_logs(
     assert [messages(frame) for frame in forwarding.take()] == [["two"]]
 
 
-async def test_what_cannot_be_told_fails_the_worker(forwarding: Place) -> None:
+async def test_records_that_cannot_be_sent_fail_the_worker(forwarding: Place) -> None:
     forwarding.pipe.fails = MemoryError("no room")
     LOG.info("one")
     await turns()
     assert forwarding.worker._lifecycle.is_over
 
 
-# ---- where it stands
+# ---- installation
 
 
 async def test_the_levels_are_those_of_the_host_and_the_handler_is_kept(
@@ -344,7 +346,7 @@ async def test_the_levels_are_those_of_the_host_and_the_handler_is_kept(
 
 
 def lose_handlers() -> None:
-    """What a configuration of the root logger does."""
+    """Do what a configuration of the root logger does."""
     for handler in logging.root.handlers[:]:
         logging.root.removeHandler(handler)
 
@@ -393,7 +395,7 @@ def check_all(frames: list[list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "drain"])
-async def test_at_an_orderly_end_all_is_told_behind_the_last_outcome(
+async def test_at_an_orderly_end_all_records_follow_the_last_outcome(
     forwarding: Place, how: str
 ) -> None:
     place = forwarding
@@ -412,7 +414,7 @@ async def test_at_an_orderly_end_all_is_told_behind_the_last_outcome(
     finished = [frame[0] for frame in frames].index(Kind.ENDED)
     assert {frame[0] for frame in frames[:finished]} <= {Kind.DRAINING, Kind.LOG}
     first = [frame for frame in frames[:finished] if frame[0] == Kind.LOG]
-    assert len(first) <= 1  # the host has not answered it
+    assert len(first) <= 1  # the host has not handled it
     if how == "drain":
         assert frames.pop() == [Kind.DRAINED]
     check_all(first + frames[finished + 1 :])
@@ -429,7 +431,7 @@ async def test_a_worker_that_fails_says_why_and_then_what_it_has_logged(forwardi
     check_all(logs)
 
 
-# ---- with the host's end
+# ---- together with the host's side
 
 
 async def test_what_is_logged_disturbs_no_task_and_arrives_in_order(

@@ -1,4 +1,4 @@
-"""How often a worker looks for cyclic garbage."""
+"""How often a worker collects cyclic garbage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def thresholds() -> Iterator[Any]:
     gc.set_threshold(700, 10, 10)
     thresholds = garbage.Thresholds()
     thresholds.begin()
-    gc.disable()  # a collection comes when the test says so
+    gc.disable()  # only the test collects
     yield thresholds
     gc.enable()
     gc.set_threshold(*before)
@@ -57,7 +57,7 @@ def test_it_looks_as_often_as_python_does_once_it_finds_some(
     leave(300)
     gc.collect(generation)
     assert gc.get_threshold()[0] == 700
-    leave(69)  # that is hardly any
+    leave(69)  # hardly any
     look_in_vain(thresholds)
     assert gc.get_threshold()[0] == 1400
 

@@ -1,7 +1,7 @@
-"""A worker under a host that schedules, cancels, withdraws, gives again and confirms at random.
+"""A worker under a host that schedules, cancels, withdraws, sends again and confirms at random.
 
-The host here is a model: what a ledger would say of each task. Every frame of the worker must be
-one that the model allows, and every start must be one that the host knows of, in time.
+The host here is a model of what a ledger knows of each task. Every frame of the worker must be
+one that the model allows, and the host must know of every start in time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aioscheduler.options import Options
 
 
 class Host:
-    """What is true of each task, and what may be done with it."""
+    """The true state of each task, and what may be done with it."""
 
     def __init__(self, place: Place, order: Order, seed: int, confirmed: bool) -> None:
         self.place = place
@@ -40,7 +40,7 @@ class Host:
         self.withdrawn: set[int] = set()
         self.blobs: list[int] = []  # not sent yet
         self.announced: list[list[int]] = []
-        self.entered: set[int] = set()  # of them, as the worker was told
+        self.entered: set[int] = set()  # of them, as sent to the worker
         self.running: list[int] = []
         self.faults: list[BaseException] = []
         self.options = place.shipper.take_options(Options(retry=Retry(ask_host, attempts=4)))
@@ -83,7 +83,7 @@ class Host:
                     self.attempts[n] += 1
 
     def wants(self, numbers: list[int]) -> list[int]:
-        """What each of these tasks waits for at its present attempt."""
+        """What each of these tasks waits for in its current attempt."""
         return [min(self.confirmed[n], 1 if self.attempts[n] > 1 else ALONE) for n in numbers]
 
     def ended(self, n: int, ending: int) -> None:
@@ -97,7 +97,7 @@ class Host:
         self.states[n] = "withdrawn" if came_back else "ended"
         self.withdrawn.discard(n)
 
-    # ---- what it does
+    # ---- what the host does
 
     def schedule(self) -> None:
         number = len(self.calls)
@@ -186,7 +186,7 @@ class Host:
 
 @pytest.mark.parametrize("order", list(Order))
 @pytest.mark.parametrize("seed", range(12))
-async def test_every_frame_is_one_that_the_host_can_take(
+async def test_every_frame_is_one_that_the_host_can_accept(
     make: Make, order: Order, seed: int
 ) -> None:
     place = make(order, (2,) if order is Order.TIMED else (1,), confirmed=seed % 3 == 0)
@@ -203,7 +203,7 @@ async def test_every_frame_is_one_that_the_host_can_take(
         n for n, state in enumerate(host.states) if state != "ended"
     }
     announcer = place.worker._announcer
-    assert not (announcer._expected or announcer._some or announcer._late or announcer._announced)
+    assert not (announcer._expected or announcer._some or announcer._late or announcer._proposed)
     assert announcer._alone == 0
     for engine in place.worker._engines:
         assert (engine.pending, engine.running, len(engine._queue)) == (0, {}, 0)

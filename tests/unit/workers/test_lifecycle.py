@@ -68,7 +68,7 @@ async def test_an_initializer_that_fails_is_its_last_word(make: Make) -> None:
     assert not place.pipe.is_open
 
 
-async def test_what_went_wrong_before_is_told_in_place_of_ready(make: Make) -> None:
+async def test_earlier_failures_are_reported_instead_of_ready(make: Make) -> None:
     place = make(failures=(ImportError("no uvloop"),))
     await place.start()
     ((kind, text),) = place.take()
@@ -103,7 +103,7 @@ async def test_an_initializer_that_swallows_its_cancellation_begins_nothing(
     assert not any(engine.running for engine in place.worker._engines)
 
 
-async def test_one_that_was_told_to_go_before_it_could_begin_does_not(make: Make) -> None:
+async def test_one_drained_before_it_could_begin_does_not_begin(make: Make) -> None:
     place = make()
     await place.start(boot=None)
     place.worker.drain()
@@ -112,7 +112,7 @@ async def test_one_that_was_told_to_go_before_it_could_begin_does_not(make: Make
     assert place.take() == []
 
 
-async def test_who_has_failed_has_its_last_words(make: Make) -> None:
+async def test_a_failed_worker_sends_its_last_words(make: Make) -> None:
     place = make()
     read = asyncio.Event()
     place.pipe.drain = read.wait  # type: ignore[method-assign, assignment]
@@ -124,7 +124,7 @@ async def test_who_has_failed_has_its_last_words(make: Make) -> None:
     read.set()
     await place.serving
     assert [frame[0] for frame in place.take()] == [Kind.FATAL]
-    assert place.pipe.ticks == []  # it does not end as one that was told to
+    assert place.pipe.ticks == []  # it does not end as if that were requested
 
 
 async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Place) -> None:
@@ -134,7 +134,7 @@ async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Plac
     assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
     place.send(Kind.CLOSE, 0.0)
     await place.serving
-    # What was not announced is the host's to count.
+    # The host counts tasks that were not announced.
     assert place.take() == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
     assert not place.pipe.is_open
 
@@ -156,7 +156,7 @@ async def swallow() -> None:
 may_end: list[bool] = []
 
 
-async def test_what_swallows_its_cancellation_is_the_hosts_to_end_if_there_is_one(
+async def test_a_task_that_swallows_its_cancellation_is_ended_by_the_host_if_there_is_one(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for patience in ("CLEANUP_TIME", "LAST_WORDS"):
@@ -194,13 +194,13 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Plac
         [Kind.UNBEGUN, 0, [1]],
     ]
     assert place.begun == [0, 1]  # task 0 alone
-    assert not place.serving.done()  # it has ten seconds, and is here cancelled by the host
+    assert not place.serving.done()  # it would have ten seconds, and is cancelled by the host here
     place.send(Kind.CANCEL, 1, [0])
     await place.serving
     assert place.take() == [[Kind.ENDED, 1, [0], CANCELLED, [None]], [Kind.DRAINED]]
 
 
-async def test_one_that_swallows_the_end_of_a_drain_keeps_its_worker_from_saying_that_it_has_gone(
+async def test_a_task_that_swallows_the_end_of_a_drain_keeps_its_worker_from_sending_drained(
     place: Place, monkeypatch: pytest.MonkeyPatch, no_patience: None
 ) -> None:
     for patience in ("CLEANUP_TIME", "LAST_WORDS"):
@@ -218,26 +218,26 @@ async def test_one_that_swallows_the_end_of_a_drain_keeps_its_worker_from_saying
     await place.serving
 
 
-async def test_the_host_may_say_so_as_sigterm_does(place: Place) -> None:
+async def test_the_host_may_request_a_drain_like_sigterm(place: Place) -> None:
     place.schedule(0, forever())
     await turns()
     place.take()
     place.send(Kind.DRAIN)
-    place.schedule(1, give(1))  # it was on its way
+    place.schedule(1, give(1))  # it was being sent
     await turns()
     assert place.take() == [[Kind.DRAINING]]
     place.send(Kind.CANCEL, 0, [0])
     await place.serving
 
 
-async def test_it_tells_its_size_if_that_is_wanted(
+async def test_it_reports_its_size_if_configured(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers_module("worker"), "resident_bytes", lambda: 5_000)
     for measured, size in ((False, 0), (True, 5_000)):
         place = make(measured=measured)
         await place.start()
-        assert [tick[-1] for tick in place.pipe.ticks] == [size]  # the first is behind READY
+        assert [tick[-1] for tick in place.pipe.ticks] == [size]  # the first comes after READY
         place.send(Kind.CLOSE, 0.0)
         await place.serving
 
@@ -258,13 +258,13 @@ async def test_a_blob_that_comes_to_a_draining_worker_starts_nothing(place: Plac
     await place.serving
 
 
-async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
+async def test_an_internal_failure_ends_it_and_is_reported(place: Place) -> None:
     place.schedule(0, forever())
     await turns()
     place.take()
     place.worker._runner.broken(None, MemoryError("no room"), {})
     await place.serving
-    ((kind, text),) = place.take()  # and no word of the task: it is lost, and not cancelled
+    ((kind, text),) = place.take()  # the task is not reported: it is lost, not cancelled
     assert kind == Kind.FATAL
     assert "MemoryError: no room" in text
     for engine in place.worker._engines:
@@ -274,7 +274,7 @@ async def test_what_fails_in_it_ends_it_and_is_told(place: Place) -> None:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs has no time when its worker drains."""
+    """Give running tasks no time when their worker drains."""
     monkeypatch.setattr(workers_module("lifecycle"), "DRAIN_TIME", 0)
 
 
@@ -288,7 +288,7 @@ async def resist(value: str) -> str:
     return ""
 
 
-async def test_what_a_drain_cancels_is_lost_unless_somebody_had_asked(
+async def test_what_a_drain_cancels_is_lost_unless_somebody_had_requested_it(
     place: Place, no_patience: None
 ) -> None:
     place.schedule(0, forever())
@@ -327,7 +327,7 @@ async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Mak
     assert place.take() == [[Kind.DRAINING], [Kind.DRAINED]]
 
 
-async def test_what_runs_when_it_fails_is_lost(place: Place) -> None:
+async def test_tasks_that_run_when_it_fails_are_lost(place: Place) -> None:
     place.schedule(0, forever())
     place.call(1, resist, ["return"])
     await turns()
@@ -335,7 +335,7 @@ async def test_what_runs_when_it_fails_is_lost(place: Place) -> None:
     place.worker._fail(MemoryError())
     for engine in place.worker._engines:
         for task, _ in engine.running.values():
-            task.cancel()  # as the end of the process does
+            task.cancel()  # like the end of the process
     await place.serving
     place.pipe.flush()
     failed, finished = place.take()

@@ -1,4 +1,4 @@
-"""The life of a worker process, as far as it needs none: its streams, and its clean end."""
+"""The parts of a worker process that need no process: its streams, and its clean end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_is_printed_is_written_by_the_line(monkeypatch: pytest.MonkeyPatch)
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, write_through=True) as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        monkeypatch.setattr(sys, "stderr", None)  # as it is without a console
+        monkeypatch.setattr(sys, "stderr", None)  # as without a console
         main._write_whole_lines()
         stream.write("half a ")
         assert raw.getvalue() == b""

@@ -1,4 +1,4 @@
-"""What a worker tells of failures, and what a host reads of it, both in this process."""
+"""How a worker encodes failures, and a host decodes them, both in this process."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_failures_arrive_without_the_attributes_that_cannot_travel() -> None:
 
 
 @pytest.mark.parametrize("error", faulty.NOT, ids=lambda error: type(error).__name__)
-def test_what_cannot_travel_is_told_by_a_stand_in(error: BaseException) -> None:
+def test_a_failure_that_cannot_travel_has_a_stand_in(error: BaseException) -> None:
     back = trip(error)
     assert isinstance(back, RemoteError)
     assert back.type_name == f"faulty.{type(error).__name__}"
     assert "in raised" in back.remote_traceback
 
 
-def test_a_result_that_cannot_travel_is_told() -> None:
+def test_a_result_that_cannot_travel_is_a_failure() -> None:
     with socket.socket() as opened:
         with pytest.raises(TypeError) as refusal:
             WorkerCatalog().encode([opened])
@@ -72,7 +72,7 @@ def test_a_result_that_cannot_travel_is_told() -> None:
     assert "whose repr raises SystemExit" in str(HostCatalog().decode_failure(payload))
 
 
-def test_what_comes_up_before_a_task_begins_does_not_end_the_host() -> None:
+def test_an_error_before_a_task_begins_does_not_end_the_host() -> None:
     for error, kind in ((SystemExit(3), RemoteError), (ImportError("x"), ImportError)):
         payload = encode_unopened(WorkerCatalog(), raised(error))
         assert type(HostCatalog().decode_failure(payload)) is kind

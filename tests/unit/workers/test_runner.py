@@ -1,4 +1,4 @@
-"""One task: read, called, awaited, and its end told."""
+"""One task: decoded, called, awaited, and its end reported."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ from aioscheduler.options import Options
 runner_module = workers_module("runner")
 
 
-async def test_what_cannot_be_opened_fails_that_task_alone(place: Place) -> None:
-    place.send(Kind.SCHEDULE, 0, 0, 0, 999, None, [1])  # a function that nobody has defined
+async def test_an_unreadable_call_fails_that_task_alone(place: Place) -> None:
+    place.send(Kind.SCHEDULE, 0, 0, 0, 999, None, [1])  # a function that was not defined
     place.schedule(1, give(1))
     await turns()
     frames = place.take()
@@ -99,7 +99,7 @@ async def test_a_forked_child_goes_on_with_its_task_alone(place: Place) -> None:
         await place.worker._runner.execute(engine, 1, (function, payload, None), 0)
     assert ends[1:] == [None]
     await turns()
-    assert place.take() == []  # it has nothing to say to the host
+    assert place.take() == []  # it reports nothing to the host
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="no task is run while its slice is begun")
@@ -123,7 +123,7 @@ async def test_nor_does_it_begin_the_rest_of_a_slice(
     assert log == ["the task"]
 
 
-# ---- what needs no asyncio task
+# ---- calls that need no asyncio task
 
 
 async def test_a_plain_function_is_called_in_its_slice_with_a_context_of_its_own(
@@ -141,11 +141,11 @@ async def test_a_plain_function_is_called_in_its_slice_with_a_context_of_its_own
 
 
 async def test_no_task_overtakes_another_that_is_due_with_it(place: Place) -> None:
-    """Whether a plain function is called at once or a coroutine's first step comes with a turn."""
+    """Whether a plain function is called at once or a coroutine begins in the next turn."""
     functions = [place.shipper.take_function(note), place.shipper.take_function(note_later)]
     place.tell_definitions()
     order = [functions[n % 3 == 1] for n in range(12)]
-    for first in (0, 12):  # the second time they are known
+    for first in (0, 12):  # the second time, the functions are known
         ran.clear()
         numbers = list(range(first, first + 12))
         place.send(Kind.SCHEDULE, first, 0, 0, order, None, numbers)
@@ -227,7 +227,7 @@ async def test_options_hold_for_plain_functions_too(place: Place) -> None:
 async def test_without_a_timeout_nothing_is_wrapped(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a plain function needs no asyncio task, though it may be retried or too late."""
+    """So a plain function needs no asyncio task, though it may be retried or too late."""
 
     def wrap(*args: Any) -> None:
         raise AssertionError
@@ -261,10 +261,10 @@ async def test_its_own_failure_ends_the_worker(place: Place) -> None:
     assert "no room to tell it" in text
 
 
-# ---- what starts once more
+# ---- further attempts
 
 
-async def test_a_timed_task_that_is_to_start_once_more_is_forgotten(place: Place) -> None:
+async def test_a_timed_task_that_will_start_again_is_forgotten(place: Place) -> None:
     for number in (0, 1):
         place.schedule(number, fail(f"the\n{number}th"), retry=after(5 + 2 * number))
     await turns()
@@ -355,7 +355,7 @@ def refuse_to_be_read() -> None:
     raise LookupError("no such module")
 
 
-async def test_what_cannot_be_read_or_was_cancelled_does_not_start_once_more(place: Place) -> None:
+async def test_an_unreadable_or_cancelled_task_does_not_start_again(place: Place) -> None:
     options = place.shipper.take_options(Options(retry=Retry(BaseException)))
     place.send(Kind.SCHEDULE, 0, 0, 0, 999, [options], [1])
     place.schedule(1, forever(), record=options)
@@ -387,7 +387,7 @@ durable("test_runner.cancel_itself", retry=Retry(BaseException))(cancel_itself)
 
 @pytest.mark.parametrize("how", ["close", "drain", "cancel"])
 @pytest.mark.parametrize("has_store", [True, False])
-async def test_what_a_durable_task_makes_of_the_end_of_its_place_is_no_failure(
+async def test_an_error_of_a_durable_task_at_the_end_of_its_process_is_no_failure(
     make: Make, how: str, has_store: bool
 ) -> None:
     place = make(has_store=has_store)
@@ -403,7 +403,7 @@ async def test_what_a_durable_task_makes_of_the_end_of_its_place_is_no_failure(
         assert frames == []  # it is lost with its process
     elif has_store and how == "close":
         assert frames == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
-    elif how == "drain":  # it is in memory alone, and tried again
+    elif how == "drain":  # it is only in memory, and tried again
         assert [frame[0] for frame in frames] == [Kind.RETRY]
     else:
         ((kind, _, numbers, ending, _),) = frames
@@ -411,7 +411,7 @@ async def test_what_a_durable_task_makes_of_the_end_of_its_place_is_no_failure(
 
 
 @pytest.mark.parametrize("has_store", [True, False])
-async def test_a_cancellation_that_nobody_asked_for_says_where_it_was(
+async def test_a_cancellation_that_nobody_requested_says_where_it_was(
     make: Make, has_store: bool
 ) -> None:
     place = make(has_store=has_store)
@@ -430,7 +430,7 @@ async def test_a_cancellation_that_nobody_asked_for_says_where_it_was(
 
 
 @pytest.mark.parametrize("how", ["call", "await"])
-async def test_what_is_called_and_is_no_function_is_not_in_the_store(make: Make, how: str) -> None:
+async def test_a_callable_that_is_no_function_is_not_in_the_store(make: Make, how: str) -> None:
     place = make(has_store=True)
     await place.start()
     place.call(0, Cancelling(how == "await"), [7])
@@ -439,7 +439,7 @@ async def test_what_is_called_and_is_no_function_is_not_in_the_store(make: Make,
 
 
 @pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
-async def test_a_queue_waits_for_what_starts_once_more(make: Make, order: Order) -> None:
+async def test_a_queue_waits_for_a_task_that_starts_again(make: Make, order: Order) -> None:
     place = make(order, (1,))
     await place.start()
     place.take()
@@ -461,7 +461,7 @@ async def test_a_queue_waits_for_what_starts_once_more(make: Make, order: Order)
     assert started == ([[1], [2]] if order is Order.FIFO else [[2], [1]])
 
 
-async def test_the_announcement_of_the_next_attempt_comes_behind_the_word_of_the_last(
+async def test_the_announcement_of_the_next_attempt_comes_after_the_retry(
     make: Make,
 ) -> None:
     place = make(Order.FIFO, (1,))
@@ -474,7 +474,7 @@ async def test_the_announcement_of_the_next_attempt_comes_behind_the_word_of_the
 
 
 @pytest.mark.parametrize("kind", [Kind.CANCEL, Kind.WITHDRAW])
-async def test_what_rests_can_be_dropped(make: Make, kind: Kind) -> None:
+async def test_a_resting_task_can_be_dropped(make: Make, kind: Kind) -> None:
     place = make(Order.FIFO, (1,))
     await place.start()
     place.schedule(0, fail("once"), retry=after(1))
@@ -499,7 +499,7 @@ async def test_a_plain_function_that_runs_out_fails_as_a_coroutine_does(place: P
     assert (type(error), str(error)) == (RuntimeError, "acting:exhausted raised StopIteration")
 
 
-async def test_a_callable_that_is_mapped_again_begins_anew(place: Place) -> None:
+async def test_a_callable_that_is_mapped_again_starts_fresh(place: Place) -> None:
     function = place.shipper.take_function(Counting())
     place.tell_definitions()
     for first in (0, 3):
@@ -509,7 +509,7 @@ async def test_a_callable_that_is_mapped_again_begins_anew(place: Place) -> None
 
 
 def told(place: Place, value: object) -> wire.Record:
-    """Return the record of a task that goes with a value of the variable."""
+    """Return the record of a task with a captured value of the variable."""
     return place.shipper.take_record(None, [1, value])
 
 
@@ -571,13 +571,13 @@ async def test_what_cannot_be_read_or_restored_fails_its_task_alone(make: Make) 
     assert good == (2, FINISHED, 2)
     error = place.failure(unread[2])
     assert str(error) == "this cannot be read"
-    assert "was read for the task" in error.__notes__[0]
+    assert "were read" in error.__notes__[0]
     error = place.failure(refused[2])
     assert str(error) == "refused cannot be restored"
     assert "to restore what came with the task" in error.__notes__[0]
 
 
-# ---- durable functions that the host has not, and calls that do not fit
+# ---- durable functions unknown to the host, and arguments that do not fit
 
 
 @durable("late runner", retry=Retry(on=LookupError, attempts=2, wait_initial=3, wait_jitter=0))
@@ -592,7 +592,7 @@ def send_late(place: Place, first: int, name: str, where: str, rows: list[Any]) 
     place.send(Kind.SCHEDULE, first, 0, 0, function, None, [wire.pack([row]) for row in rows])
 
 
-async def test_a_function_that_the_host_has_not_runs_with_the_options_it_is_registered_with(
+async def test_a_function_unknown_to_the_host_runs_with_the_options_it_is_registered_with(
     place: Place,
 ) -> None:
     send_late(place, 0, "late runner", "no.such.module:late", ["works", "fails"])
@@ -613,7 +613,7 @@ async def test_its_task_keeps_its_own_label(place: Place) -> None:
     assert retry[4][0].startswith("my label: ")
 
 
-async def test_a_name_that_nobody_has_registered_is_told_apart(place: Place) -> None:
+async def test_a_name_that_nobody_has_registered_is_reported_as_unknown(place: Place) -> None:
     send_late(place, 0, "late nobody", "no.such.module:late", ["word"])
     place.schedule(1, give(1))
     await turns()
@@ -643,7 +643,7 @@ def count_plainly(word: str) -> None: ...
 async def test_arguments_that_do_not_fit_are_unreadable_and_not_tried_again(
     place: Place, function: Any, ending: int
 ) -> None:
-    """Of a plain function nobody can tell: it may have raised it in C."""
+    """With a plain function that cannot be known: it may have raised the error in C."""
     number = place.shipper.take_function(function)
     options = place.shipper.take_options(Options(retry=after(0)))
     place.tell_definitions()

@@ -1,4 +1,4 @@
-"""The size of this process is what the system says, or 0."""
+"""The size of this process is that reported by the system, or 0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_it_is_resident_bytes() -> None:
     assert isinstance(before, int)
     total = psutil.virtual_memory().total
     assert 1_000_000 < before < total
-    with mmap.mmap(-1, 64_000_000) as kept:  # what is freed may be resident already
+    with mmap.mmap(-1, 64_000_000) as kept:  # freed memory may be resident already
         for start in range(0, len(kept), mmap.PAGESIZE):
             kept[start] = 1
         assert size.resident_bytes() - before > 32_000_000
@@ -37,14 +37,14 @@ class Process:
     rss = 5_000
 
 
-def test_where_there_is_no_file_that_says_it_psutil_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_file_psutil_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.open", nowhere)
     monkeypatch.setattr(psutil, "Process", Process)
     assert size.resident_bytes() == 5_000
 
 
 @pytest.mark.parametrize("error", [psutil.AccessDenied, psutil.NoSuchProcess, MemoryError])
-def test_what_nobody_knows_is_0(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+def test_an_unknown_size_is_0(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     def refuse() -> Any:
         raise error(1) if issubclass(error, psutil.Error) else error
 

@@ -18,7 +18,7 @@ steps = workers_module("steps")
 
 
 async def describe(func: Any, *args: Any) -> tuple[str, str, object, object]:
-    """What is said while `func` runs, after another task has ended; whose it is, and its result."""
+    """Return the description while `func` runs, after another task; its owner; and its result."""
     looking.heard.clear()
     async with FakeClock().manager(1, workers=1) as manager:
         looking.workers[:] = [manager._remotes[0].supervisor.process.worker]  # type: ignore[union-attr]
@@ -26,7 +26,7 @@ async def describe(func: Any, *args: Any) -> tuple[str, str, object, object]:
         (result,) = await manager.starmap(func, [args])
     who, stack, owner = looking.heard
     ours = "aioscheduler" in stack.replace(looking.__file__, "")
-    assert ours is (func is looking.write_slowly)  # which is called by what makes bytes
+    assert ours is (func is looking.write_slowly)  # called by the pickler
     assert "_run_once" not in stack
     return who, stack, owner, result
 
@@ -42,7 +42,7 @@ async def test_the_task_that_runs_is_named_and_its_own_frames_shown() -> None:
     assert "in later_step" in stack
 
 
-async def test_what_a_task_has_begun_is_named_by_its_own_function_and_is_its_doing() -> None:
+async def test_an_asyncio_task_begun_by_a_task_is_named_by_its_function_and_belongs_to_it() -> None:
     who, stack, owner, ref = await describe(looking.own_task)
     assert who == f"looking:first_step(), which task {ref} has begun,"
     assert owner == ref
@@ -53,14 +53,14 @@ async def test_what_a_task_has_begun_is_named_by_its_own_function_and_is_its_doi
     assert "in look" in stack
 
 
-async def test_what_no_task_has_begun_is_nobodys() -> None:
+async def test_a_step_begun_by_no_task_is_nobodys() -> None:
     who, stack, owner, _ = await describe(looking.callback_of_nobody)
     assert who == "a callback of the loop"
     assert owner is None
     assert "in look" in stack
 
 
-async def test_whose_an_asyncio_task_is_may_not_be_known() -> None:
+async def test_the_owner_of_an_asyncio_task_may_be_unknown() -> None:
     who, stack, owner, _ = await describe(looking.task_of_nobody)
     assert who == "the asyncio task of looking:look_alone()"
     assert owner is None
@@ -82,7 +82,7 @@ class Frame:
         self.f_locals = local
 
 
-def test_who_raises_when_it_is_asked_for_its_name_is_told_of_all_the_same() -> None:
+def test_a_callable_that_raises_when_asked_for_its_name_is_reported_all_the_same() -> None:
     own = Frame({"self": WorkerRunner(), "engine": None, "number": 7, "called": Unnamed()})
     who = steps.describe(steps.Step(None, None, own, None), "")
     assert who == f"task <{__name__}.Unnamed, whose name_of raises LookupError> m/0/0/7"
@@ -95,7 +95,7 @@ async def test_a_plain_function_is_named() -> None:
     assert who == f"task looking:look {owner}"
 
 
-async def test_who_makes_bytes_of_its_result_is_named() -> None:
+async def test_a_task_that_pickles_its_result_is_named() -> None:
     who, _, owner, _ = await describe(looking.write_slowly, 7)
     assert who == f"task looking:write_slowly {owner}"
 
@@ -113,11 +113,11 @@ async def test_before_the_first_task_it_is_the_initializer() -> None:
     assert [line.split()[-1] for line in stack.splitlines() if " in " in line] == ["look"]
 
 
-# ---- which step it is
+# ---- finding the step
 
 
 def steps_while(run: Any) -> list[Any]:
-    """What is seen from inside a loop of asyncio's, while `run(look)` is awaited in it."""
+    """Return what is seen from inside an asyncio loop, while `run(look)` is awaited in it."""
     loop = asyncio.new_event_loop()
     seen: list[Any] = []
     try:
@@ -166,7 +166,7 @@ def test_a_loop_that_waits_is_in_no_step() -> None:
 
 
 def test_a_loop_without_frames_is_seen_all_the_same() -> None:
-    """Who is called stands right on what has called the loop; without a context, it is nobody's."""
+    """The called frame is right above the loop's caller; without a context it has no owner."""
     seen: list[Any] = []
     made: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""What a turn of the loop brings forth is written together."""
+"""The outcomes of one turn of the loop are written together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_outcomes_of_a_turn_are_one_frame_for_each_ending(place: Place) ->
 
 
 class Pipe:
-    """Keeps what is sent, decoded, and how often it was flushed."""
+    """Records the frames sent, decoded, and the number of flushes."""
 
     def __init__(self) -> None:
         self.frames: list[list[Any]] = []
@@ -96,7 +96,7 @@ def test_frames_are_no_longer_than_they_may_be() -> None:
     assert pipe.frames[large + 1] == [Kind.ENDED, 0, [1], FAILED, [wire.IN_BLOB]]
 
 
-async def test_what_cannot_be_told_fails_the_worker() -> None:
+async def test_outcomes_that_cannot_be_sent_fail_the_worker() -> None:
     turn, pipe, failures = make_turn()
     turn.begin(asyncio.get_running_loop())
     pipe.fails = True

@@ -1,4 +1,4 @@
-"""What tasks ask of their manager."""
+"""Requests of tasks to their manager."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def successor(key: str | None) -> tuple[TaskRef, TaskRef]:
     return current_task(), ref
 
 
-async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) -> None:
+async def test_a_successor_is_sent_before_the_outcome_of_its_task(place: Place) -> None:
     place.schedule(3, successor(None), scheduler=1)
     await turns()
     started, asked, finished = place.take()
@@ -34,7 +34,11 @@ async def test_a_successor_is_told_before_the_outcome_of_its_task(place: Place) 
     assert (asked[0], asked[2]) == (Kind.INSIDE, True)
     what, *fields = wire.unpack(asked[1])
     request = InsideRequest(*fields)
-    assert (what, request.place, request.due) == ("schedule", 1, NOW)  # beside the task that asks
+    assert (what, request.place, request.due) == (
+        "schedule",
+        1,
+        NOW,
+    )  # on the scheduler of the task that asks
     assert (request.payload, request.options, request.captured) == ("next", None, None)
     assert finished[:4] == [Kind.ENDED, 1, [3], FINISHED]
     own, ref = place.shipper.catalog.decode_result(finished[4][0])
@@ -52,7 +56,7 @@ async def test_no_two_processes_give_one_number_to_two_tasks(make: Make) -> None
         asked = [frame for frame in place.take() if frame[0] == Kind.INSIDE]
         aliases |= {InsideRequest(*wire.unpack(frame[1])[1:]).alias for frame in asked}
     assert len(aliases) == 4
-    assert min(aliases) >= 1 << NUMBER_BITS  # nor is it one of the host's
+    assert min(aliases) >= 1 << NUMBER_BITS  # nor a number of the host's
 
 
 async def test_a_request_that_cannot_be_sent_is_refused_and_ends_it(place: Place) -> None:
@@ -61,7 +65,7 @@ async def test_a_request_that_cannot_be_sent_is_refused_and_ends_it(place: Place
         place.worker._upstream.cancel_inside(TaskRef("ab", 0, 1, 5))
     place.pipe.fails = None
     await place.serving
-    assert place.take() == []  # not even the word that it failed could be sent
+    assert place.take() == []  # not even the report of its failure could be sent
 
 
 async def test_a_damaged_reference_is_refused_here(place: Place) -> None:
@@ -75,7 +79,7 @@ async def test_a_damaged_reference_is_refused_here(place: Place) -> None:
     assert (kind, wire.unpack(request), last) == (Kind.INSIDE, ["cancel", "ab", 0, 1, 5], True)
 
 
-async def test_which_store_a_durable_reference_is_of_the_host_knows(make: Make) -> None:
+async def test_only_the_host_knows_the_store_of_a_durable_reference(make: Make) -> None:
     place = make(has_store=True)
     await place.start()
     ref = TaskRef("51" * 16, -1, -1, 5)
@@ -122,7 +126,7 @@ async def test_a_context_says_which_definitions_it_names(make: Make) -> None:
         assert names_in(request.captured) == [line]
 
 
-async def test_who_cannot_be_given_its_context_is_no_successor(make: Make) -> None:
+async def test_a_task_whose_context_cannot_travel_is_no_successor(make: Make) -> None:
     place = make()
     place.shipper.catalog.propagation = Propagation((request_id,))
     await place.start(place.shipper.take_call(None, ()))

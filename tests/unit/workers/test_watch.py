@@ -1,4 +1,4 @@
-"""The thread beside a worker's loop: what it takes for a block, and what not."""
+"""The thread beside a worker's loop: what counts as a block, and what does not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_loop_that_turns_is_not_blocked() -> None:
     assert not any(watchdog.look(now, now - 0.9) for now in (102.0, 104.0, 106.0))
 
 
-def test_a_block_is_told_of_once() -> None:
+def test_a_block_is_reported_once() -> None:
     watchdog = watch.Watchdog(100.0)
     looks = [watchdog.look(now, 101.0) for now in (102.0, 104.0, 106.0, 108.0)]
     assert looks == [0, 0, 5.0, 0]
@@ -50,13 +50,13 @@ def test_a_block_after_standing_still_counts_from_there() -> None:
     assert looks == [0, 0, 4.0]
 
 
-# ---- a step that lasts for too long
+# ---- a step that lasts too long
 
-PERIOD = 1 / 8  # of what comes here nothing is rounded
+PERIOD = 1 / 8  # none of these values is rounded
 TIMEOUT = 1.0
 
 
-def test_what_comes_on_time_is_added_up_and_what_comes_late_is_not() -> None:
+def test_looks_on_time_are_added_up_and_late_ones_are_not() -> None:
     stopwatch = watch.Stopwatch(PERIOD)
     seen = [(10.0, False), (10.125, True), (10.25, True), (20.0, True), (20.125, True)]
     assert [stopwatch.look(*look) for look in seen] == [0, 0.125, 0.25, 0.25, 0.375]
@@ -64,7 +64,7 @@ def test_what_comes_on_time_is_added_up_and_what_comes_late_is_not() -> None:
     assert stopwatch.look(20.375, True) == 0.125
 
 
-def test_looks_are_as_many_as_a_timeout_needs() -> None:
+def test_there_are_as_many_looks_as_a_timeout_needs() -> None:
     for timeout in (0.001, 0.02, 0.3, 1.0, 5.0, 3600.0):
         period = watch.WATCH_EVERY / watch.looks_between(timeout)
         assert 0.02 <= period <= watch.WATCH_EVERY
@@ -72,7 +72,7 @@ def test_looks_are_as_many_as_a_timeout_needs() -> None:
 
 
 class Loop:
-    """Turns by hand, and may be closed."""
+    """A loop that is turned by hand, and may be closed."""
 
     def __init__(self) -> None:
         self.ready: list[Any] = []
@@ -96,8 +96,8 @@ class Watched:
 
     Attributes:
         ticked: As of a worker: 0 while it boots.
-        part: The asyncio task in which the worker does its own.
-        step: In which step the loop is.
+        part: The asyncio task of the worker itself.
+        step: The step in which the loop is.
     """
 
     thread = 1
@@ -115,7 +115,7 @@ class Watched:
         return "the initializer" if task is not None and task is self.part else ""
 
     def begin(self, own: object = None, current: object = None) -> None:
-        """Another step begins."""
+        """Begin another step."""
         self.step = watch.Step(object(), object(), own, current)
 
     def look(self, seconds: float = PERIOD) -> Any:
@@ -134,7 +134,7 @@ def test_a_step_that_does_not_end_is_found_a_look_late_at_most() -> None:
     watched.loop.turn()
     watched.step = None
     assert not watched.looks()
-    assert watched.loop.asked == 2  # nothing is asked while an answer is out
+    assert watched.loop.asked == 2  # no turn is requested while another request waits
 
 
 def test_a_loop_that_turns_is_asked_and_blames_nobody() -> None:
@@ -154,7 +154,7 @@ def test_a_coroutine_that_goes_on_after_a_turn_is_in_another_step() -> None:
         assert watched.look() is None
 
 
-def test_what_an_initializer_or_the_end_of_a_worker_takes_is_no_block() -> None:
+def test_an_initializer_or_the_end_of_a_worker_is_no_block() -> None:
     watched = Watched()
     watched.begin()
     watched.ticked = 0.0
@@ -174,7 +174,7 @@ def test_a_loop_that_is_closed_is_left_alone() -> None:
     assert not watched.looks()
 
 
-def test_what_steps_have_left_is_freed_by_the_loop() -> None:
+def test_objects_of_ended_steps_are_freed_by_the_loop() -> None:
     watched = Watched()
     watched.begin()
     watched.look()
@@ -191,7 +191,7 @@ EVENTS = ("goes on", "is followed", "the loop turns", "the loop waits", "all sta
 @given(st.lists(st.sampled_from(EVENTS) | st.just("goes on"), max_size=60))
 def test_who_is_found_was_busy_for_that_long_and_who_was_is_found(events: list[str]) -> None:
     watched = Watched()
-    seen = 0.0  # for how long the step was seen, by looks on time
+    seen = 0.0  # how long the step was seen, by looks on time
     for event in events:
         if event in ("the loop turns", "the loop waits"):
             watched.loop.turn()
@@ -275,7 +275,7 @@ async def test_it_ends_whatever_becomes_of_the_words(
     assert "in test_it_ends_whatever" in stack
 
 
-# ---- what it does must not end it
+# ---- failures of the thread itself
 
 
 def test_one_report_is_made_at_a_time() -> None:
@@ -308,7 +308,7 @@ class Thresholds:
 
 
 class Failing(Watched):
-    """A worker at which no look succeeds, as when there is no memory."""
+    """A worker at which every look fails, as without memory."""
 
     def __init__(self) -> None:
         self.looked = 0
@@ -319,7 +319,7 @@ class Failing(Watched):
         raise MemoryError
 
 
-def test_a_look_that_fails_is_told_of_once_and_the_next_one_comes(caplog: Any) -> None:
+def test_a_look_that_fails_is_reported_once_and_the_next_one_comes(caplog: Any) -> None:
     loop = asyncio.new_event_loop()
     worker, thresholds = Failing(), Thresholds()
     watcher = watch.Watcher(worker, loop, TIMEOUT, thresholds, Box())
@@ -359,4 +359,4 @@ def test_the_end_of_the_host_rings() -> None:
     os.close(writer)
     assert watch._rings(reader, 0)
     os.close(reader)
-    assert not watch._rings(-1, 0)  # what is no descriptor does not end the watching
+    assert not watch._rings(-1, 0)  # an invalid descriptor does not end the watching

@@ -1,4 +1,4 @@
-"""Frames of the host, and what they make of the schedulers."""
+"""Frames of the host, and their effects on the schedulers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, IN_BLOB, K
 async def test_nonsense_of_the_host_ends_it_loudly(place: Place) -> None:
     with pytest.raises(wire.WireError, match="a host does not send READY"):
         place.send(Kind.READY)
-    place.pipe.closed(wire.WireError("nonsense"))  # as the pipe says of what `receive` raises
+    place.pipe.closed(wire.WireError("nonsense"))  # as the pipe reports an error of `receive`
     await place.serving
     ((kind, text),) = place.take()
     assert kind == Kind.FATAL
@@ -29,7 +29,7 @@ async def test_a_clock_that_is_the_machines_own_is_not_set_by_the_host(place: Pl
         place.send(Kind.CLOCK, 5)
 
 
-async def test_the_lead_of_a_clock_of_another_machine_is_the_hosts_to_say(place: Place) -> None:
+async def test_the_host_sets_the_lead_of_a_clock_on_another_machine(place: Place) -> None:
     clock = ShiftedClock(7)
     place.worker._clock = clock
     place.send(Kind.CLOCK, 12)
@@ -56,13 +56,13 @@ async def test_a_frame_that_cannot_be_taken_fails_its_own_tasks(
     place.schedule(5, give(1), scheduler=1)
     await turns()
     frames = place.take()
-    # The host takes no outcome of what was not announced.
+    # The host accepts no outcome of a task that was not announced.
     assert frames[:2] == [[Kind.ANNOUNCED, 0, [3]], [Kind.ANNOUNCED, 0, [4]]]
     failed, finished = (frame for frame in frames if frame[0] == Kind.ENDED)
     assert failed[:4] == [Kind.ENDED, 0, [3, 4], FAILED]
     assert [type(place.failure(payload)) for payload in failed[4]] == [TypeError, TypeError]
     assert finished == [Kind.ENDED, 1, [5], FINISHED, [1]]
-    assert "2 tasks cannot be taken by this worker, and fail" in caplog.text
+    assert "2 tasks cannot be accepted by this worker, and fail" in caplog.text
 
 
 async def test_a_waiting_task_that_is_cancelled_is_never_announced(place: Place) -> None:
@@ -79,7 +79,7 @@ async def test_a_waiting_task_that_is_cancelled_is_never_announced(place: Place)
     assert place.begun[0] == 2
 
 
-# ---- what is withdrawn, and comes back
+# ---- tasks that are withdrawn, and come back
 
 
 async def test_what_was_not_announced_is_withdrawn(place: Place) -> None:
@@ -175,12 +175,12 @@ async def test_its_large_payload_comes_again(place: Place) -> None:
     assert place.worker._announcer._blobs == {}
 
 
-async def test_what_is_here_cannot_be_given_again(place: Place) -> None:
+async def test_a_task_that_is_here_cannot_be_sent_again(place: Place) -> None:
     place.schedule(0, forever())
     place.schedule(1, give(1), LATER)
     await turns()
     for number in (0, 1):
-        with pytest.raises(wire.WireError, match="was given again, and is here"):
+        with pytest.raises(wire.WireError, match="was sent again, and is still here"):
             place.schedule(number, give(1))
 
 
