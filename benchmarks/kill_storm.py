@@ -281,7 +281,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=20260)
     parser.add_argument("--rerun", action="store_true", help='with on_worker_loss="rerun"')
     parser.add_argument(
-        "--max-tasks-per-worker", type=int, help="recycle each worker after so many tasks"
+        "--max-tasks-per-worker", type=int, help="recycle each worker after N tasks", metavar="N"
     )
     options = parser.parse_args()
     # Failures and losses are intended here.

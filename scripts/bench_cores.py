@@ -332,17 +332,17 @@ def describe_machine() -> dict[str, Any]:
 def read_options() -> argparse.Namespace:
     """Read the command line, and end the program with status 2 if it is wrong."""
     parser = argparse.ArgumentParser(
-        description="Runs real work through a Manager with 1, 2, ... N workers, and compares them. "
+        description="Run real work through a Manager with 1, 2, ... N workers, and compare them. "
         "With --nodes, on 1, 2, ... N nodes of --workers each."
     )
     add, names = parser.add_argument, ",".join(WORKS)
-    add("--workers", type=int, default=CORES, metavar="N", help="at most; default: usable cores")
-    add("--tasks", type=int, metavar="N", help="in each run; default: what fills the time")
-    add("--work", default=names, metavar="A,B", help=f"some of {names}; default: all")
+    add("--workers", type=int, default=CORES, metavar="N", help="the most; default: usable cores")
+    add("--tasks", type=int, metavar="N", help="per run; default: enough to fill the time")
+    add("--work", default=names, metavar="A,B", help=f"any of {names}; default: all")
     add("--quick", action="store_true", help="under 20 s, instead of about a minute")
-    add("--nodes", type=int, metavar="N", help="on at most so many nodes of a Ray cluster")
-    add("--address", metavar="HOST:PORT", help="its head; default: nodes on this machine")
-    add("--json", type=Path, metavar="FILE", help="save everything there")
+    add("--nodes", type=int, metavar="N", help="run on 1 to N nodes of a Ray cluster")
+    add("--address", metavar="HOST:PORT", help="the cluster's head; default: start one here")
+    add("--json", type=Path, metavar="FILE", help="save all figures")
     add("--plot", type=Path, metavar="FILE.png", help="draw speed-up and CPU over time")
     options = parser.parse_args()
     if options.workers < 1:

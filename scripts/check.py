@@ -60,7 +60,7 @@ def check(for_pytest: list[str]) -> int:
     if for_pytest:
         return 0
     if importlib.util.find_spec("ray") is None:
-        print("→ Ray is not installed: what needs several nodes is left out", flush=True)
+        print("→ Ray is not installed: tests that need several nodes are left out", flush=True)
         return 0
     return run_module(*NODES)
 

@@ -74,7 +74,7 @@ def limit(row: Row, cores: int) -> str:
         share = f"share {cores}" if cores > 1 else "share one"
         return f"the cores, as the host and {row.crew()} {share}"
     if others >= BUSY and ours + others >= room:
-        return "what else ran on the cores"
+        return "other programs on the cores"
     if max(busy) >= FULL:
         return f"worker {busy.index(max(busy)) + 1}, which fills its core while others have room"
     return "waiting, as nothing is full"
@@ -93,7 +93,7 @@ def conclude(rows: Sequence[Row], cores: int) -> str:
     if others >= BUSY:
         sentence += (
             f"; the machine was busy, other programs took up to {others:.0f} % of a core, "
-            "so repeat it when they do not"
+            "so repeat it when it is idle"
         )
     return sentence + "."
 

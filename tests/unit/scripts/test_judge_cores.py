@@ -25,7 +25,7 @@ def a_row(host: float | None, *workers: float | None, others: float = 0, work: s
         (a_row(98, 40, 42, 41, 40), 8, "the host, which fills its one core"),
         (a_row(97, 50, 52), 2, "the host, which fills its one core"),
         (a_row(12, 40, 99), 4, "worker 2, which fills its core while others have room"),
-        (a_row(12, 37, 30, others=121), 2, "what else ran on the cores"),
+        (a_row(12, 37, 30, others=121), 2, "other programs on the cores"),
         (a_row(12, 20, 20), 2, "waiting, as nothing is full"),
         (a_row(12, 37, 30, others=60), 8, "waiting, as nothing is full"),
         (a_row(None, None), 2, "not known, as the run was too short to measure"),
@@ -56,7 +56,7 @@ def test_a_busy_machine_is_told_of() -> None:
     assert conclude([a_row(10, 100, others=44.6)], 4) == (
         "With 1 worker, the limit for noop (1.00 x) is the worker, which fills its core, so more "
         "workers would help; the machine was busy, other programs took up to 45 % of a core, so "
-        "repeat it when they do not."
+        "repeat it when it is idle."
     )
 
 
