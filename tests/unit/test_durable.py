@@ -147,7 +147,7 @@ async def test_what_is_not_durable_is_in_memory_alone(
 ) -> None:
     async with clock.manager(store=store, workers=workers) as manager:
         task = manager.schedule(asyncio.sleep(0), DAY)
-        with pytest.raises(TypeError, match=r"is to be decorated with @durable"):
+        with pytest.raises(TypeError, match=r"decorate its function with @durable"):
             await task.stored()
         await manager.sync()
         assert manager.stats().stored == 0
@@ -160,7 +160,7 @@ async def test_without_a_store_a_durable_function_is_as_any_other(
 ) -> None:
     async with clock.manager(workers=workers) as manager:
         task = manager.schedule(reminders.retried(1))
-        with pytest.raises(TypeError, match="its manager to have one"):
+        with pytest.raises(TypeError, match="give its manager a store"):
             await task.stored()
         for call in (manager.sync(), manager.discard(), manager.requeue(1), manager.backup("x")):
             with pytest.raises(TypeError, match="this manager has no store"):

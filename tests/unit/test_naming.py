@@ -111,7 +111,7 @@ async def test_what_is_refused_changes_nothing(clock: FakeClock, manager: Manage
     lock: Any = threading.Lock()
     refusals: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (give(), {"replace": True}, ValueError, "replace=True needs the id of the task"),
-        (give(), {"id": "↻a"}, ValueError, "ids that begin with '↻' are those of runs of repeats"),
+        (give(), {"id": "↻a"}, ValueError, "ids that begin with '↻' belong to runs of repeats"),
         *(
             (give(), {"replace": odd}, TypeError, f"replace is True or False, not {name}")
             for odd, name in ((0, "int"), (None, "NoneType"), ("", "str"))

@@ -386,7 +386,7 @@ def test_a_code_that_came_from_a_host_is_known() -> None:
         Options(timeout=3.0),
         True,
     )
-    with pytest.raises(LookupError, match="by its code alone"):
+    with pytest.raises(LookupError, match="only by its code"):
         found.function(1)
 
 
@@ -454,7 +454,7 @@ def test_what_wraps_a_durable_function_is_refused_with_both_decorators() -> None
     durable("work")(work)
     match = (
         r"test_registry:work is what @traced makes of \S*test_registry:work, which "
-        r'@durable\("work"\) registers, .* put @durable\("work"\) over @traced'
+        r'@durable\("work"\) registers, .* put @durable\("work"\) above @traced'
     )
     with pytest.raises(NotDurable, match=match):
         check_plain(traced(work))

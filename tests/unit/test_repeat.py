@@ -75,7 +75,7 @@ def test_one_whose_rule_the_file_cannot_keep_says_what_it_waits_for() -> None:
     repeat._since = None
     assert repeat.reason is not None
     assert "when manager.repeat() is called with its id" in repeat.reason
-    assert "paused: the file does not have its rule" in repr(repeat)
+    assert "paused: its rule is an object of the program" in repr(repeat)
     assert not repeat.paused
 
 

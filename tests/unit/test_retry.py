@@ -56,8 +56,8 @@ def yielding(error: BaseException) -> Any:
         ({"on": [OSError]}, TypeError, r"on is an exception class.*; write \(A, B\) for several"),
         ({"on": lambda: True}, TypeError, "on is called with one argument, the exception: "),
         ({"on": lambda error, attempt: True}, TypeError, "missing a required argument: 'attempt'"),
-        ({"on": yielding}, TypeError, "on is a plain function"),
-        ({"on": asyncio.sleep}, TypeError, "on is a plain function"),
+        ({"on": yielding}, TypeError, "on must be a plain function"),
+        ({"on": asyncio.sleep}, TypeError, "on must be a plain function"),
     ],
 )
 def test_what_cannot_mean_anything_is_refused(
@@ -201,7 +201,7 @@ def test_a_predicate_without_an_answer_is_noted(predicate: Any, why: str) -> Non
     error = OSError()
     assert wait(Retry(predicate), error) is None
     first, second = error.__notes__
-    assert first.startswith(f"not retried, for its predicate gave no answer: {why}")
+    assert first.startswith(f"not retried, as its predicate gave no answer: {why}")
     assert second == "it had 1 attempt, of 5 at most"
 
 
@@ -215,7 +215,7 @@ def test_whatever_is_raised_there_is_an_answer(odd: type[Exception]) -> None:
         NoClass: "OddError: no subclasses",  # which Python asks where it is raised
     }
     assert raised.__notes__ == [
-        f"not retried, for its predicate gave no answer: {why[odd]}",
+        f"not retried, as its predicate gave no answer: {why[odd]}",
         "it had 1 attempt, of 5 at most",
     ]
     for attempts in (1, 2):  # a class that is asked, and one that raises
@@ -243,7 +243,7 @@ def test_of_what_a_predicate_raises_there_is_one_line_that_is_not_a_note_of_it()
         error = OSError()
         assert wait(Retry(predicate), error) is None
         line = error.__notes__[0]
-        assert line.startswith(f"not retried, for its predicate gave no answer: {why}")
+        assert line.startswith(f"not retried, as its predicate gave no answer: {why}")
         assert len(line) < 300
     assert line.endswith(why)
 

@@ -279,7 +279,7 @@ async def test_only_what_is_durable_can_be_waited_for_until_it_is_stored(home: H
     task = Task[int](home, 0, 3, 5, "task")
     for kept in (None, ()):
         task._kept = kept
-        with pytest.raises(TypeError, match=r"is to be decorated with @durable, and its manager"):
+        with pytest.raises(TypeError, match=r"decorate its function with @durable, and give its"):
             await task.stored()
     task._kept = "kept"
     await task.stored()
