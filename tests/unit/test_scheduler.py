@@ -50,7 +50,7 @@ async def test_a_life_begins_once_and_ends_for_good(cls: Make) -> None:
     assert not scheduler.is_started
     scheduler.start()
     assert scheduler.is_started
-    with pytest.raises(RuntimeError, match="was started already"):
+    with pytest.raises(RuntimeError, match="was already started"):
         scheduler.start()
     await scheduler.close()
     await scheduler.close()
@@ -94,7 +94,7 @@ async def test_only_what_it_gave_can_be_cancelled(cls: Make) -> None:
     task = one.schedule(give())
     assert not other.cancel(task)
     assert task.state is State.PENDING
-    with pytest.raises(TypeError, match="what schedule.. gave, not str"):
+    with pytest.raises(TypeError, match="takes a Task from schedule.., not str"):
         one.cancel("task")
     assert one.cancel(task)
     assert not one.cancel(task)
