@@ -197,7 +197,7 @@ async def test_what_cannot_be_captured_is_no_task(make: Make) -> None:
         for call in calls:
             with pytest.raises(LookupError, match="nobody is there") as caught:
                 call()
-            assert "was called to capture what is to go with a task" in caught.value.__notes__[0]
+            assert "was called to capture what goes with a task" in caught.value.__notes__[0]
         future = manager.schedule_threadsafe(propagated.look_later())
         with pytest.raises(LookupError, match="nobody"):
             await asyncio.wrap_future(future)

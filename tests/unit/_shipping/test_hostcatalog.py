@@ -420,7 +420,7 @@ def test_a_retry_that_cannot_travel_is_refused_by_name_and_leaves_no_trace(world
     before = len(log.lines), dict(options._numbers)
     for on, message in (
         (holds, "^the closure variable 'lock' of the option retry cannot travel"),
-        (world.locks, "^the global 'LOCK' of script_of_mine, which locks.. looks at, cannot"),
+        (world.locks, "^the global 'LOCK' of script_of_mine, which locks.. uses, cannot"),
         (world.Holds(lock), "^the option retry cannot travel to a worker process"),
         (
             functools.partial(world.compares, lock),

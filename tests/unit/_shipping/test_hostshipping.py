@@ -122,7 +122,7 @@ def test_a_value_that_cannot_travel_is_refused_by_the_name_of_its_variable() -> 
 def test_too_much_is_refused() -> None:
     shipper = make()
     assert shipper.take_captured([1, "x" * (MOST_CAPTURED - 100)])
-    with pytest.raises(NotShippable, match="takes 32,7.. bytes, and 32,768 at most .* list ids"):
+    with pytest.raises(NotShippable, match="take 32,7.. bytes, and 32,768 at most .* pass ids"):
         shipper.take_captured([1, "x" * MOST_CAPTURED])
 
 
@@ -175,7 +175,7 @@ def test_a_class_of_a_script_is_kept_as_long_as_a_context_needs_it() -> None:
         del record, decoded
         for _ in range(3):
             world.forget()
-        with pytest.raises(LookupError, match="that no task had named any more"):
+        with pytest.raises(LookupError, match="that no other task names"):
             catalog.decode(plain)
 
 
@@ -399,7 +399,7 @@ def test_what_was_captured_is_durable() -> None:
         assert payload == shipper.take_captured(captured)
         assert type(payload) is bytes
         assert WorkerCatalog().decode(payload) == captured
-    with pytest.raises(NotShippable, match="takes 32,7.. bytes"):
+    with pytest.raises(NotShippable, match="take 32,7.. bytes"):
         shipper.take_durable_captured([1, "x" * MOST_CAPTURED])
     with Script(SCRIPT) as world:
         shipper = world.host

@@ -267,5 +267,5 @@ def test_a_variable_of_a_module_is_that_of_the_module(
 
 def test_a_variable_that_is_in_no_module_is_refused_with_what_to_do(world: Script) -> None:
     world.run(VARIABLES)
-    with pytest.raises(NotShippable, match="closure variable 'inside' .*is no global of a module"):
+    with pytest.raises(NotShippable, match="variable 'inside' .*no longer, a global of a module"):
         world.trip(world.local()())

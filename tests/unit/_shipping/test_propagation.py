@@ -113,7 +113,7 @@ def test_what_a_function_of_a_pair_raises_is_told_with_what_it_was_for(
 
     propagation = Propagation((PAIR, (fail, fail)))
     for call, what_for in (
-        (propagation.capture, "to capture what is to go with a task"),
+        (propagation.capture, "to capture what goes with a task"),
         (lambda: propagation.restore([2, 1]), "to restore what came with the task"),
     ):
         with pytest.raises(type(error)) as caught:
@@ -164,7 +164,7 @@ def test_what_cannot_be_listed_is_refused(context: Any, why: str) -> None:
 
 def test_a_variable_that_no_worker_would_find_is_refused_with_what_to_do() -> None:
     local: ContextVar[int] = ContextVar("local")  # noqa: B039
-    with pytest.raises(NotShippable, match="'local' is no global .* make it one, or list a pair"):
+    with pytest.raises(NotShippable, match="'local' is not, .* make it one, or list a pair"):
         read_context([local])
 
 
@@ -176,5 +176,5 @@ def test_a_variable_of_a_script_can_be_listed(monkeypatch: pytest.MonkeyPatch) -
     assert read_context([old]) is not None
     script.user = ContextVar("user")  # type: ignore[attr-defined]
     assert read_context([script.user]) is not None
-    with pytest.raises(NotShippable, match="'user' is no global of a module, or no longer one"):
+    with pytest.raises(NotShippable, match="'user' is not, or no longer, a global of a module"):
         read_context([old])

@@ -49,7 +49,7 @@ def test_what_a_worker_has_bound_stays(world: Script, caplog: pytest.LogCaptureF
         for n in range(2):
             world.run(f"SCALE = {n}")
             assert world.trip(world.look()) == "mine"
-    assert caplog.text.count("the global 'SCALE' of script_of_mine stays") == 1
+    assert caplog.text.count("the global 'SCALE' of script_of_mine keeps") == 1
 
 
 def test_what_cannot_be_read_is_named_in_the_log(
