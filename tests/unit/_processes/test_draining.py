@@ -70,7 +70,7 @@ async def test_one_that_cannot_be_told_is_killed() -> None:
     life = Life()
     life.fails = OSError("no pipe")
     life.drain("it has run 5 tasks").ask()
-    assert life.causes == ["it cannot be told to go: OSError('no pipe')"]
+    assert life.causes == ["it cannot be asked to drain: OSError('no pipe')"]
 
 
 @pytest.mark.parametrize("exitcode", [0, None, 1, -9, -11])

@@ -37,7 +37,7 @@ def test_one_that_could_not_begin_says_why_itself_if_it_can() -> None:
     assert report_start(WHO, 1, "", TRACEBACK) == told
     told = f"{WHO} exited with status 3 before it was ready; "
     assert report_start(WHO, 3, "no room", None) == told + "no room"
-    assert report_start(WHO, 3, "", None) == told + "look at its output above"
+    assert report_start(WHO, 3, "", None) == told + "see its output above"
     lost = "the connection to its node ended"
     assert report_start(WHO, None, lost, None) == f"{WHO} ended before it was ready; {lost}"
 

@@ -135,14 +135,14 @@ async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
     assert place.supervisor.process is place.processes[-1]
     assert len(place.processes) == (2 if where == "launch" else 4)
     assert [end.then for end in place.ends] == [Then.REPLACED]
-    assert caplog.text.count("cannot be started, the next try is in") == 2
+    assert caplog.text.count("cannot be started, the next attempt is in") == 2
 
 
 async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, loop: Loop) -> None:
     place.raises = ["connect"]
     place.processes[0].ended(-9, "")
     loop.pass_(0.1)
-    assert "cannot be told its tasks" in place.processes[1].causes[0]
+    assert "tasks cannot be sent to it" in place.processes[1].causes[0]
     place.processes[1].ended(-9, place.processes[1].causes[0])
     loop.pass_(0.2)
     assert place.supervisor.process is place.processes[2]
@@ -154,7 +154,7 @@ async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place:
     (end,) = place.ends
     assert end[:2] == (Then.FAILED, -9)
     assert end.reason is not None
-    assert "could not be dealt with" in end.reason.__notes__[0]
+    assert "could not be handled" in end.reason.__notes__[0]
     assert place.supervisor.state is WorkerState.STOPPED
 
 
@@ -238,7 +238,7 @@ async def test_whatever_comes_is_a_sign_of_life(
 
 @pytest.mark.parametrize(
     ("begun", "said"),
-    [(False, "is killed: it was still starting"), (True, "what its tasks have left behind")],
+    [(False, "is killed: it was still starting"), (True, "something its tasks have left behind")],
 )
 async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture, begun: bool, said: str
