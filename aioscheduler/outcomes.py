@@ -148,7 +148,7 @@ class Outcomes:
         self._failed: int = -1  # the failed task to report, unless the user has received its end
         self.durable: bool = False  # its tasks are in a store
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
-        self._told: set[int] = set()  # failed tasks whose handles were notified
+        self._notified: set[int] = set()  # failed tasks whose handles were notified
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters = Waiters()
 
@@ -176,7 +176,7 @@ class Outcomes:
     ) -> None:
         """Notify the handle of one task of its end; it must then report a failure itself."""
         if state is State.FAILED:
-            self._told.add(index)
+            self._notified.add(index)
         task._settle(state, value, decode)
 
     def _tell(self) -> None:
@@ -286,14 +286,14 @@ class Outcomes:
 
     def _report(self) -> None:
         """Report failures that nobody has received to the loop's exception handler, once."""
-        heard, told = self.heard, self._told
-        count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in told)
+        heard, notified = self.heard, self._notified
+        count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in notified)
         if count <= 0:
             return
         first = self._failed
-        if first < heard or first in told:  # the others came before the drop, with their values
+        if first < heard or first in notified:  # the others came before the drop, with their values
             first = self.states.index(State.FAILED, heard)
-            while first in told:
+            while first in notified:
                 first = self.states.index(State.FAILED, first + 1)
         self.heard = len(self.states)  # the last end and the drop may both come to this
         message = (

@@ -55,8 +55,8 @@ class RayEngine(Engine):
     Several managers may share an engine; each gets its own outposts.
 
     Args:
-        nodes: How many outposts to start, 1 or more. Each is an actor that starts worker processes
-            where Ray places it: each on a node of its own, as long as the cluster has enough.
+        nodes: How many outposts to start, 1 or more: actors that start worker processes. Ray
+            places each on a node of its own, as long as the cluster has enough.
         workers_per_node: How many worker processes each outpost starts, 1 or more. The manager's
             `workers` is the product.
         address: The cluster's "host:port". "auto" means the environment variable RAY_ADDRESS, or

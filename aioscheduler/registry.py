@@ -246,7 +246,7 @@ def _check(name: str, function: object) -> FunctionType:
             "what it needs as arguments; a decorator's wrapper needs functools.wraps"
         )
     if not function.__code__.co_flags & inspect.CO_COROUTINE:
-        raise _refusal(own, f"{qualname}, which is none")
+        raise _refusal(own, f"{qualname}, which is not one")
     if function.__module__ == "__main__" and _is_of_many(function):
         raise NotDurable(
             f"{qualname} is made by a decorator under {own}, in the script itself: a worker gets "

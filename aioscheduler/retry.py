@@ -141,8 +141,8 @@ def wait_before_retry(
 ) -> int | None:
     """Return how long a failed task waits for its next attempt, in nanoseconds.
 
-    None if there is no other; the exception then has a note of how many there were. Never fails,
-    whatever the user's predicate or classes do.
+    None if there is none. The exception then has a note of how many attempts there were, unless it
+    is never retried. Never fails, whatever the user's predicate or classes do.
 
     Args:
         retry: The task's option.

@@ -71,7 +71,7 @@ class BlackBox:
         os.lseek(self._fd, self._size, os.SEEK_SET)
         faulthandler.enable(self._fd, all_threads=False)
 
-    def tell(self, error: BaseException) -> None:
+    def write_failure(self, error: BaseException) -> None:
         """Write the exception that ends this process's loop as last words; called in the worker."""
         with suppress(Exception):  # the exit code still shows that it failed
             text = "".join(traceback.format_exception(error)).encode("utf-8", "replace")

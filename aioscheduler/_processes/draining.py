@@ -58,8 +58,8 @@ class Drain:
         return self._why != ""
 
     @property
-    def told(self) -> str:
-        """What happened to the process, in words that follow its name."""
+    def phrase(self) -> str:
+        """Why the process drains, in words that follow its name."""
         return "was recycled" if self.recycles else "was told to end"
 
     def went_by_itself(self, exitcode: int | None) -> bool:
@@ -76,8 +76,8 @@ class Drain:
 
     def explain_loss(self) -> str:
         """Return what ended a task that still ran when its drained process ended."""
-        told = f"it was recycled, as {self._why}" if self._why else "it was told to end (SIGTERM)"
-        return f"{told}, and {DRAIN_TIME:.0f} s later this task still ran"
+        end = f"it was recycled, as {self._why}" if self._why else "it was told to end (SIGTERM)"
+        return f"{end}, and {DRAIN_TIME:.0f} s later this task still ran"
 
     def _end(self) -> None:
         """Kill a process that is still draining: its loop is busy, or its tasks go on."""

@@ -121,7 +121,7 @@ def _run(unit: Unit) -> None:
         if os.getpid() != own:
             workers_module("forked").end_child(error)
         _, _, box, _ = unit.args
-        box.tell(error)
+        box.write_failure(error)
         raise
 
 

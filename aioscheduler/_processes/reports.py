@@ -28,12 +28,12 @@ def name_process(worker: str, node: str | None, pid: int | None) -> str:
     return f"{worker}{where}" if pid is None else f"{worker}{where} (pid {pid})"
 
 
-def report_end(who: str, told: str, exitcode: int | None, cause: str, traceback: str | None) -> str:
+def report_end(who: str, why: str, exitcode: int | None, cause: str, traceback: str | None) -> str:
     """Return how a process ended that had become ready.
 
     Args:
         who: The name of the process.
-        told: "was recycled" or "was told to end", if it was draining; "" if not.
+        why: "was recycled" or "was told to end", if it was draining; "" if not.
         exitcode: Its exit code; None if it is not known.
         cause: Why it was killed, or its last words; "" if there are none.
         traceback: The traceback that it sent in FATAL before it ended, if it did.
@@ -44,7 +44,7 @@ def report_end(who: str, told: str, exitcode: int | None, cause: str, traceback:
         how = "ended"
     line, details = in_a_line(cause, traceback or ""), (cause or traceback or "").strip()
     below = details.removeprefix(line).strip("\n")
-    end = f"{who} {told and f'{told} and '}{how}{line and f' ({line})'}"
+    end = f"{who} {why and f'{why} and '}{how}{line and f' ({line})'}"
     return f"{end}\n{below}" if below else end
 
 

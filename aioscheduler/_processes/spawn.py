@@ -49,7 +49,7 @@ def _let_go() -> None:
     for lock in (starting, _reaping):
         lock._at_fork_reinit()  # type: ignore[attr-defined]
     for popen in list(_started):
-        _close(popen.told)
+        _close(popen.parent_pipe)
     _started.clear()
 
 
@@ -122,7 +122,7 @@ class _Popen(popen_spawn_posix.Popen):
     """One child, from its start to its exit code.
 
     Attributes:
-        told: The pipe to it; when the parent ends, the child reads its end.
+        parent_pipe: The pipe to it; when the parent ends, the child reads its end.
     """
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -154,11 +154,11 @@ class _Popen(popen_spawn_posix.Popen):
         ours: list[int] = []
         theirs: list[int] = []
         try:
-            for mine in (0, 1):  # one to read from, the sentinel; one to write to, `told`
+            for mine in (0, 1):  # one to read from, the sentinel; one to write to, `parent_pipe`
                 ends = os.pipe()
                 ours.append(ends[mine])
                 theirs.append(ends[1 - mine])
-            self.sentinel, self.told = ours
+            self.sentinel, self.parent_pipe = ours
             command = _command_line(tracker, theirs[1])
             program = os.fsencode(spawn.get_executable())
             self.pid = util.spawnv_passfds(program, command, self._fds + theirs)
@@ -167,8 +167,8 @@ class _Popen(popen_spawn_posix.Popen):
             _close(*theirs)
         _started.add(self)
         try:
-            enlarge(self.told)  # so that it takes all the data without waiting for the child
-            with open(self.told, "wb", closefd=False) as file:
+            enlarge(self.parent_pipe)  # so that it takes all the data without waiting for the child
+            with open(self.parent_pipe, "wb", closefd=False) as file:
                 file.write(data.getbuffer())
         except OSError:
             pass  # it has already ended, as the sentinel shows

@@ -392,8 +392,8 @@ class Supervisor:
     def _explain(self, drain: Drain | None, exitcode: int | None, cause: str) -> str:
         if self._state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
-        told = "" if drain is None else drain.told
-        return report_end(self._describe(), told, exitcode, cause, self._traceback)
+        why = "" if drain is None else drain.phrase
+        return report_end(self._describe(), why, exitcode, cause, self._traceback)
 
     def _describe(self) -> str:
         return name_process(self._who, self._node, self._pid)

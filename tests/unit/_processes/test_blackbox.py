@@ -78,7 +78,7 @@ def test_many_schedulers_have_two_words_each() -> None:
         worker.begun[2 * count - 1] = 9
         assert (len(host.begun), host.begun[2 * count - 1]) == (2 * count, 9)
         assert not host.was_opened
-        worker.tell(ValueError("the end"))
+        worker.write_failure(ValueError("the end"))
         assert host.last_words() == "ValueError: the end"
         assert not host.was_opened
 
@@ -103,7 +103,7 @@ def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
     host, worker = ends
     with pytest.raises(SystemExit) as left:
         callback()
-    worker.tell(left.value)
+    worker.write_failure(left.value)
     words = host.last_words()
     assert "in callback" in words
     assert words.endswith("SystemExit: on purpose ?")
@@ -111,7 +111,7 @@ def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
 
 def test_long_words_are_told_from_their_end(ends: Ends) -> None:
     host, worker = ends
-    worker.tell(ValueError("x" * MAX_WORDS + "the point"))
+    worker.write_failure(ValueError("x" * MAX_WORDS + "the point"))
     words = host.last_words()
     assert len(words) <= MAX_WORDS
     assert words.endswith("the point")
@@ -160,9 +160,9 @@ def test_an_error_that_cannot_be_told_is_no_error(ends: Ends) -> None:
             raise MemoryError
 
     host, worker = ends
-    worker.tell(Silent())
+    worker.write_failure(Silent())
     worker.close()
-    worker.tell(ValueError("too late"))
+    worker.write_failure(ValueError("too late"))
     assert "too late" not in host.last_words()
 
 
@@ -195,5 +195,5 @@ def test_systems_without_memory_files_have_it_all_the_same(
     monkeypatch.delattr(os, "memfd_create", raising=False)
     with closing(BlackBox(2)) as host, closing(hand_over(host)) as worker:
         worker.begun[0] = 4
-        worker.tell(ValueError("told"))
+        worker.write_failure(ValueError("told"))
         assert (host.begun[0], host.last_words()) == (4, "ValueError: told")

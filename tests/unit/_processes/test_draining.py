@@ -1,4 +1,4 @@
-"""The time that a process has to go: it is told, killed in the end, and that is explained."""
+"""A process drains: it is asked to, killed if its time is up, and its end is explained."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ async def test_it_has_gone_in_order_if_it_has_said_so_and_does_not_crash_then(
 
 
 @pytest.mark.parametrize(
-    ("why", "told", "cause"),
+    ("why", "phrase", "cause"),
     [
         ("", "was told to end", "it was told to end (SIGTERM), and 10 s"),
         ("it is large", "was recycled", "it was recycled, as it is large, and 10 s"),
     ],
 )
-async def test_it_says_why_the_process_goes(why: str, told: str, cause: str) -> None:
+async def test_it_says_why_the_process_goes(why: str, phrase: str, cause: str) -> None:
     drain = Life().drain(why)
     assert drain.recycles is (why != "")
-    assert drain.told == told
+    assert drain.phrase == phrase
     assert drain.explain_loss().startswith(cause)

@@ -81,7 +81,7 @@ class Box:
     def __init__(self) -> None:
         self.told: list[BaseException] = []
 
-    def tell(self, error: BaseException) -> None:
+    def write_failure(self, error: BaseException) -> None:
         self.told.append(error)
 
 

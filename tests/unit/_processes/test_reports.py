@@ -16,7 +16,7 @@ TRACEBACK = "Traceback (most recent call last):\n  here\nValueError: no"
 
 
 @pytest.mark.parametrize(
-    ("told", "exitcode", "cause", "traceback", "report"),
+    ("why", "exitcode", "cause", "traceback", "report"),
     [
         ("", -9, "", None, "was killed by SIGKILL"),
         ("", -9, "it said so", None, "was killed by SIGKILL (it said so)"),
@@ -27,9 +27,9 @@ TRACEBACK = "Traceback (most recent call last):\n  here\nValueError: no"
     ],
 )
 def test_the_end_of_a_process(
-    told: str, exitcode: int, cause: str, traceback: str | None, report: str
+    why: str, exitcode: int, cause: str, traceback: str | None, report: str
 ) -> None:
-    assert report_end(WHO, told, exitcode, cause, traceback) == f"{WHO} {report}"
+    assert report_end(WHO, why, exitcode, cause, traceback) == f"{WHO} {report}"
 
 
 def test_one_that_could_not_begin_says_why_itself_if_it_can() -> None:
