@@ -1,4 +1,4 @@
-"""What users give and get of dead letters."""
+"""The arguments and results of calls about dead letters."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_before_is_any_time_of_the_calendar(hours: int) -> None:
 
 
 class Odd(tzinfo):
-    """A time zone without an offset, or with none that is right."""
+    """A time zone without an offset, or with an invalid one."""
 
     def __init__(self, offset: Any) -> None:
         self.offset = offset

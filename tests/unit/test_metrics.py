@@ -176,7 +176,7 @@ FIGURES: dict[str, Any] = {
 
 
 class Fixed:
-    """A manager that always tells the same."""
+    """A manager whose stats never change."""
 
     def __init__(self, *workers: stats.WorkerStats, name: str = "ab") -> None:
         totals: Any = {
@@ -200,7 +200,7 @@ def registry_of(*collectors: ManagerCollector) -> CollectorRegistry:
 
 
 def families(collector: ManagerCollector) -> dict[str, Metric]:
-    """What a scrape gives, parsed."""
+    """Return the samples of a scrape, parsed."""
     text = generate_latest(registry_of(collector)).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -267,7 +267,7 @@ def test_every_worker_and_state_has_its_samples() -> None:
 
 def test_registering_asks_no_manager() -> None:
     manager = Fixed(WORKER)
-    registry = CollectorRegistry(auto_describe=True)  # as the client's own registry has it
+    registry = CollectorRegistry(auto_describe=True)  # as in the client's own registry
     registry.register(ManagerCollector(manager))
     assert manager.asked == 0
     generate_latest(registry)
@@ -346,14 +346,14 @@ def test_the_client_is_imported_only_for_metrics() -> None:
 
 
 def expressions() -> list[str]:
-    """What the dashboard asks Prometheus."""
+    """Return the dashboard's queries."""
     found = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     variables = DASHBOARD["templating"]["list"]
     return found + [v["query"]["query"] for v in variables if v["type"] == "query"]
 
 
 def exported() -> dict[str, set[str]]:
-    """The names of all samples, each with its labels, and those that a scrape adds."""
+    """Return the names of all samples with their labels, including those that a scrape adds."""
     collector = ManagerCollector({"a": Fixed(WORKER)})
     return {
         sample.name: set(sample.labels) | {"instance"}
@@ -374,7 +374,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
             labels.update(label for group in grouped for label in group.split(", "))
             assert labels <= names[name], expression
             asked.add(name)
-    assert asked == names.keys() - {"aioscheduler_worker_node"}  # which is to be joined
+    assert asked == names.keys() - {"aioscheduler_worker_node"}  # joined with another metric
 
 
 def test_the_dashboard_fits_any_grafana() -> None:

@@ -89,13 +89,13 @@ async def test_an_id_is_free_when_its_task_has_ended(
     function = {"finished": give, "failed": fail}.get(how, forever)
     task = manager.schedule(function(), DAY if how == "cancelled" else None, id="x")
     if how == "cancelled":
-        # It will never start: whoever schedules another is not to be given this one.
+        # It will never start, so a new task must not get its handle.
         task.cancel()
         assert manager.schedule(give(3), DAY, id="x") is not task
     await clock.advance(0)
     if how == "cancelled later":
         task.cancel()
-        assert manager.schedule(give(3), DAY, id="x") is task  # it may yet go on
+        assert manager.schedule(give(3), DAY, id="x") is task  # it may still go on
         await clock.advance(0)
     await asyncio.wait([task])
     new = manager.schedule(give(3), DAY, id="x")
@@ -213,7 +213,7 @@ async def test_nothing_is_kept_of_ids(clock: FakeClock) -> None:
         manager.kill(0)
         manager.kill(1)
         await clock.advance(0)
-        assert len(ids._tasks) == 8  # what waited waits
+        assert len(ids._tasks) == 8  # pending tasks are still pending
         await clock.advance(DAY)
         assert await asyncio.gather(*pending[1:]) == list(range(1, 9))
         assert (ids._tasks, ids.of, ids.leads, ids._aliases) == ({}, ({}, {}), {}, {})
@@ -261,7 +261,7 @@ async def test_a_failure_that_nobody_awaits_is_told_with_its_id(
 async def test_a_task_that_is_held_is_found_without_its_frames(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which are read by the page."""
+    """The frames are read by the page."""
     async with clock.manager(1, workers=1) as manager:
         task = manager.schedule(give(1), DAY, id="x")
         dropped = manager.schedule(give(2), DAY, id="y").ref
@@ -434,7 +434,7 @@ async def test_a_task_starts_at_its_new_time(clock: FakeClock, manager: Manager)
     assert manager.reschedule(later, START + 3 * DAY)
     assert manager.reschedule(at_once.ref, None)
     assert (earlier.due, later.due, at_once.due) == (START + DAY, START + 3 * DAY, START)
-    assert earlier.priority == START + 2 * DAY  # as it was given
+    assert earlier.priority == START + 2 * DAY  # as given
     await clock.advance(0)
     assert await at_once == START
     await clock.advance(DAY)

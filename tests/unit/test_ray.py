@@ -14,7 +14,7 @@ import pytest
 
 from aioscheduler import Manager
 
-if importlib.util.find_spec("ray") is None:  # which is not imported here
+if importlib.util.find_spec("ray") is None:  # not imported here
     pytest.skip("Ray is not installed: pip install aioscheduler[ray]", allow_module_level=True)
 
 from aioscheduler.ray import LAUNCHER, RayEngine

@@ -1,4 +1,4 @@
-"""The handle on what repeats."""
+"""The handle on a repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is retried, how often, and after which waits."""
+"""Which failures are retried, how often, and after which waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aioscheduler.retry import wait_before_retry
 
 
 def wait(retry: Retry, error: BaseException, failed: int = 1, rand: float = 0.0) -> float | None:
-    """In seconds."""
+    """Return the wait in seconds."""
     found = wait_before_retry(retry, error, failed, lambda: rand)
     return None if found is None else found / SECOND
 
@@ -29,7 +29,7 @@ def yielding(error: BaseException) -> Any:
     yield True
 
 
-# ---- what is made
+# ---- construction
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_it_can_be_copied() -> None:
     assert copy == Retry((OSError, ValueError), attempts=2, wait_initial=3)
 
 
-# ---- what it says
+# ---- waits and notes
 
 
 def test_waits_double_and_end_at_the_most() -> None:
@@ -212,13 +212,13 @@ def test_whatever_is_raised_there_is_an_answer(odd: type[Exception]) -> None:
     why = {
         NoCause: "NoCause: on purpose",
         NoText: "NoText: it cannot be read",
-        NoClass: "OddError: no subclasses",  # which Python asks where it is raised
+        NoClass: "OddError: no subclasses",  # Python reads it where it is raised
     }
     assert raised.__notes__ == [
         f"not retried, as its predicate gave no answer: {why[odd]}",
         "it had 1 attempt, of 5 at most",
     ]
-    for attempts in (1, 2):  # a class that is asked, and one that raises
+    for attempts in (1, 2):  # a class with its own check, and one that raises
         for on in (odd, (odd, ValueError)):
             found = wait(Retry(on, attempts=attempts), ValueError())
             asked = odd is not NoClass and isinstance(on, tuple) and attempts == 2

@@ -1,4 +1,4 @@
-"""Host and workers in one thread under a seed; `tests/support/simulate.py` has the whole story."""
+"""Host and workers in one thread under a seed; see `tests/support/simulate.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import simulate
 
 
 def firsts(end: int, step: int, short: int) -> list[Any]:
-    """Return the first seeds of so many steps; those from `short` on are for long runs."""
+    """Return the first seeds; those from `short` on are for long runs."""
     return [
         pytest.param(first, marks=() if first < short else pytest.mark.long)
         for first in range(0, end, step)
@@ -24,7 +24,7 @@ def test_every_seed_holds(first: int) -> None:
     assert {seed: found for seed, found in faults.items() if found} == {}
 
 
-# A host that is thrown away in the midst of its close() leaves coroutines that are never resumed.
+# A host dropped in the middle of its close() leaves coroutines that are never resumed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("first", firsts(100, 10, 40))
 def test_every_seed_of_hosts_on_a_store_holds(first: int) -> None:
@@ -52,7 +52,7 @@ def test_a_broken_promise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_store_that_loses_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So must that of hosts: a host that starts with an empty file has lost what it was told."""
+    """So must that of hosts: a host that starts with an empty file has lost its tasks."""
     from aioscheduler._durable.sqlite import SQLiteStore
 
     monkeypatch.setattr(SQLiteStore, "read", lambda self: iter(()))

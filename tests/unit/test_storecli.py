@@ -1,4 +1,4 @@
-"""`aioscheduler store`: what is asked for, and with which words and status it is answered."""
+"""`aioscheduler store`: its arguments, its output, and its exit status."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ask(path: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
     def ask(*words: str, file: Path = path) -> tuple[int, list[str], str]:
-        """Return the status, the lines of the answer, and what is complained of."""
+        """Return the status, the lines of output, and the error."""
         status = __main__.main(["store", str(file), *words])
         told = capsys.readouterr()
         assert "\x1b" not in told.out + told.err

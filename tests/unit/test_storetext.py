@@ -1,4 +1,4 @@
-"""What `aioscheduler store` prints of a file."""
+"""The lines that `aioscheduler store` prints about a file."""
 
 from __future__ import annotations
 

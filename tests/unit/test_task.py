@@ -130,7 +130,7 @@ async def test_a_failure_that_nobody_sees_is_reported_when_dropped(
     for state, asked, reported in (
         (State.FAILED, False, True),
         (State.FAILED, True, False),
-        (State.LOST, False, False),  # the manager reports these, once for all
+        (State.LOST, False, False),  # the manager reports these, all at once
     ):
         task = make(home)
         task._settle(state, KeyError("x"))
@@ -211,7 +211,7 @@ async def test_a_traceback_does_not_grow(home: Home) -> None:
 
 
 class Local:
-    """Something that the frame of who awaits has."""
+    """A local of the awaiter's frame."""
 
 
 def failed(home: Home) -> Task[Any]:
@@ -337,7 +337,7 @@ async def test_the_uuid_of_a_durable_task_is_that_of_its_row_wherever_it_is(
     assert first.uuid.version == 4
 
 
-# ---- of one task with another
+# ---- handles that follow another's task
 
 
 async def test_a_handle_may_follow_another_to_its_end(home: Home) -> None:

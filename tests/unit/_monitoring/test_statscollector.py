@@ -1,4 +1,4 @@
-"""What is known of a manager, summed up; the links and the meter are made up."""
+"""The stats of a manager, from fake links and a fake meter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Link:
 
 
 class ProcessMeter:
-    """Measures as many megabytes as a process has in its number."""
+    """Returns as many megabytes as the process's pid."""
 
     def __init__(self) -> None:
         self.asked: list[set[int]] = []
@@ -96,7 +96,7 @@ def test_the_figures_of_a_store_are_told() -> None:
     )
     stats = collector.stats()
     assert {name: getattr(stats, name) for name in STORE_FIGURES} == figures
-    # What is at no worker is counted all the same.
+    # Tasks at no worker are counted, too.
     assert (stats.pending, stats.cancelled, stats.finished) == (7, 2, 0)
 
 

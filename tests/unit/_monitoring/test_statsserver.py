@@ -43,7 +43,7 @@ def told(stats: ManagerStats) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where sockets go; made by the first monitor."""
+    """The folder for sockets, made by the first server."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(short_path))
     return short_path / "aioscheduler"

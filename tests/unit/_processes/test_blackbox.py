@@ -1,4 +1,4 @@
-"""What survives a worker, with both ends of the box in this process."""
+"""The black box of a worker, with both ends in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aioscheduler._processes.blackbox import MAX_WORDS, BlackBox
 
 
 class Spawning:
-    """What multiprocessing needs of a process that it starts: here the descriptor is copied."""
+    """A stand-in for a process that multiprocessing starts: it copies the descriptor."""
 
     class Duplicate:
         def __init__(self, fd: int) -> None:
@@ -34,7 +34,7 @@ class Spawning:
 
 
 def hand_over(box: BlackBox) -> BlackBox:
-    """Gives a box to a process that is being spawned, and what that makes of it."""
+    """Hand a box over as to a process that is being spawned, and return what that gets."""
     before = get_spawning_popen()
     set_spawning_popen(Spawning())  # type: ignore[arg-type]  # it has what is asked of it
     try:
@@ -59,8 +59,8 @@ def test_what_a_worker_has_begun_is_seen_at_once(ends: Ends) -> None:
     host, worker = ends
     assert list(host.begun) == [0] * 6
     worker.begun[1] = 7
-    worker.begun[2] = (1 << 64) - 1  # the numbers that processes give are large
-    worker.begun[3] = 9  # of the first, on the host's word
+    worker.begun[2] = (1 << 64) - 1  # provisional numbers are large
+    worker.begun[3] = 9  # the first scheduler's, for tasks that begin on CONFIRM
     assert list(host.begun) == [0, 7, (1 << 64) - 1, 9, 0, 0]
 
 
@@ -69,11 +69,11 @@ def test_a_process_that_became_no_worker_is_known(ends: Ends) -> None:
     assert not host.was_opened
     worker.record()
     assert host.was_opened
-    assert list(host.begun) == [0] * 6  # that word is not a scheduler's
+    assert list(host.begun) == [0] * 6  # these words did not change
 
 
 def test_many_schedulers_have_two_words_each() -> None:
-    count = 5000  # more than a page of them
+    count = 5000  # more than a page of words
     with closing(BlackBox(count)) as host, closing(hand_over(host)) as worker:
         worker.begun[2 * count - 1] = 9
         assert (len(host.begun), host.begun[2 * count - 1]) == (2 * count, 9)

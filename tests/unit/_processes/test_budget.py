@@ -6,7 +6,7 @@ from aioscheduler._processes.budget import NOT_HAD, RestartBudget
 def test_so_many_in_so_many_seconds() -> None:
     budget = RestartBudget(2, 10.0)
     assert [budget.spend(now) for now in (0.0, 1.0, 2.0, 9.9)] == [True, True, False, False]
-    assert budget.spend(10.0)  # the first is 10 s ago
+    assert budget.spend(10.0)  # the first was 10 s ago
     assert not budget.spend(10.5)
 
 
@@ -15,7 +15,7 @@ def test_those_that_end_by_one_cause_are_one() -> None:
     node, other = object(), object()
     assert all(budget.spend(0.0, node) for _ in range(8))
     assert all(budget.spend(1.0, other) for _ in range(8))
-    assert budget.spend(2.0, node)  # which is paid for
+    assert budget.spend(2.0, node)  # already paid for
     assert not budget.spend(2.0)
     assert not budget.spend(2.0, object())
 

@@ -13,7 +13,7 @@ from aioscheduler._transport.wire import Kind
 
 
 class Life:
-    """A process that is none, and the loop of its host."""
+    """A simulated process, and the loop of its host."""
 
     def __init__(self) -> None:
         self.pipe: Any = self

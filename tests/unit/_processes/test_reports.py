@@ -1,4 +1,4 @@
-"""What is said of the end of a process: in a line, and below it what is longer."""
+"""The reports on the end of a process: a line, with details below it."""
 
 from __future__ import annotations
 

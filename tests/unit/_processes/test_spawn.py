@@ -1,4 +1,4 @@
-"""What a child is started with, and what is refused before there is one."""
+"""A child's preparation data, and the refusals before there is a child."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keeper of a place, with processes that are none: it is filled or lost, whatever raises."""
+"""The supervisor of a slot, with simulated processes: it is filled or lost, whatever raises."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Life:
 
 
 class Place:
-    """Launches processes, has the tasks, and raises where it is told to."""
+    """Launches processes, is their occupant, and raises where it should."""
 
     def __init__(self, loop: Any) -> None:
         self.raises: list[str] = []
@@ -86,7 +86,7 @@ class Place:
 
 
 class Loop:
-    """Time that passes by hand."""
+    """A loop whose time is moved by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -248,7 +248,7 @@ async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
         process.ended(-9, "")
         loop.pass_(0.1)
         process = place.processes[-1]
-    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER, str))  # its time is over
+    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER, str))  # its time is up
     while not process.causes:
         await asyncio.sleep(0)
     process.ended(-9, "")
@@ -271,7 +271,7 @@ async def test_every_process_has_one_end_whoever_ends_it(place: Place, loop: Loo
 
 
 async def test_a_place_that_is_empty_ends_at_once(place: Place) -> None:
-    place.processes[0].ended(-9, "")  # the next is on its way
+    place.processes[0].ended(-9, "")  # the next one is being started
     place.supervisor.kill()
     assert [end.then for end in place.ends] == [Then.REPLACED, Then.CLOSED]
     assert place.supervisor.state is WorkerState.STOPPED
@@ -323,7 +323,7 @@ async def test_what_still_runs_when_a_drain_is_over_is_told_why(
 async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
     place: Place, loop: Loop, recycled: bool, exitcode: int, word: Kind | None
 ) -> None:
-    for n in range(4):  # where three are too many
+    for n in range(4):  # a fourth is too many
         process = place.processes[n]
         if recycled:
             place.supervisor.recycle("it is large")
@@ -337,7 +337,7 @@ async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
             loop.pass_(0.1)
             place.processes[n + 1].receive([Kind.READY])
     loop.pass_(DRAIN_TIME + KILL_AFTER)
-    assert [process.causes for process in place.processes] == [[]] * 4  # nobody's time is another's
+    assert [process.causes for process in place.processes] == [[]] * 4  # no later one was killed
     assert place.supervisor.counts == {"restarts": 3}
     assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
 
@@ -391,19 +391,19 @@ async def test_one_that_is_recycled_goes_is_avoided_and_spends_no_budget(
 ) -> None:
     caplog.set_level(logging.INFO)
     supervisor = place.supervisor
-    for process in range(9):  # where three deaths are too many
+    for process in range(9):  # three deaths are the budget
         assert place.begun == process + 1
         assert not supervisor.avoided
         assert supervisor.recycle("it has run 5 tasks")
         assert place.processes[process].frames == [[Kind.DRAIN]]
         assert supervisor.state is WorkerState.DRAINING
         assert supervisor.avoided
-        assert not supervisor.recycle("it has run 6 tasks")  # it goes already
+        assert not supervisor.recycle("it has run 6 tasks")  # it is already draining
         place.processes[process].receive([Kind.DRAINING])
         place.processes[process].receive([Kind.DRAINED])
         place.processes[process].ended(0, "")
         loop.pass_(0.1)
-        assert supervisor.avoided  # until the next is ready
+        assert supervisor.avoided  # until the next one is ready
         place.processes[process + 1].receive([Kind.READY])
     assert all(end.then is Then.REPLACED and end.planned for end in place.ends)
     assert (supervisor.counts["recycled"], supervisor.counts["restarts"]) == (9, 0)
@@ -421,7 +421,7 @@ async def test_who_is_recycled_until_a_slow_process_is_ready_is_said(
     place.processes[0].receive([Kind.DRAINED])
     place.processes[0].ended(0, "")
     loop.pass_(0.1)
-    if dies:  # the turn is that of the place
+    if dies:  # the slot is still refilling
         place.processes[1].ended(-9, "")
         loop.pass_(0.1)
     for said in ("; no other worker is recycled until it is", "go elsewhere if they can"):
@@ -443,7 +443,7 @@ async def test_one_that_does_not_go_is_killed_and_that_is_why_its_tasks_are_lost
     process = place.processes[0]
     place.supervisor.recycle("it has run 5 tasks")
     loop.pass_(2.0)
-    if answers:  # late: its loop was busy, and there is not more time for that
+    if answers:  # late: its loop was busy, which gains it no time
         process.receive([Kind.DRAINING])
     loop.pass_(DRAIN_TIME + KILL_AFTER - 2.5)
     assert process.causes == []
@@ -466,12 +466,12 @@ async def test_one_that_dies_while_it_is_recycled_dies_of_something_else(
     assert "SIGSEGV" in place.ends[0].story
     assert not place.ends[0].planned
     loop.pass_(DRAIN_TIME + KILL_AFTER)
-    assert place.processes[1].causes == []  # the time of the first is not that of the next
+    assert place.processes[1].causes == []  # the timer of the first did not kill it
 
 
 async def test_nothing_is_recycled_that_starts_drains_or_ends(place: Place, loop: Loop) -> None:
     supervisor = place.supervisor
-    place.processes[0].receive([Kind.DRAINING])  # of SIGTERM
+    place.processes[0].receive([Kind.DRAINING])  # after SIGTERM
     assert not supervisor.recycle("it is large")
     place.processes[0].ended(0, "")
     assert not supervisor.recycle("it is large")
@@ -497,7 +497,7 @@ async def test_close_ends_one_that_is_recycled_in_its_own_time(place: Place, loo
 
 async def test_sigterm_and_recycling_at_once_are_one_end(place: Place, loop: Loop) -> None:
     place.supervisor.recycle("it is large")
-    place.processes[0].receive([Kind.DRAINING])  # of SIGTERM, before it has read our word
+    place.processes[0].receive([Kind.DRAINING])  # after SIGTERM, before it has read DRAIN
     assert len([when for when, _ in loop.calls]) == 1
     place.processes[0].receive([Kind.DRAINED])
     place.processes[0].ended(0, "")
@@ -527,7 +527,7 @@ async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None
 async def test_processes_that_end_by_one_cause_cost_one_replacement(
     place: Place, loop: Loop
 ) -> None:
-    """The budget has three, and each of these ends would cost one."""
+    """Alone, each of these ends would cost one of the three that the budget has."""
     node = object()
     for _ in range(8):
         place.processes[-1].shared_end = node
@@ -535,7 +535,7 @@ async def test_processes_that_end_by_one_cause_cost_one_replacement(
         loop.pass_(0.1)
         place.processes[-1].receive([Kind.READY])
     assert {end.then for end in place.ends} == {Then.REPLACED}
-    for _ in range(3):  # alone, one more than two
+    for _ in range(3):  # alone, these are one too many
         place.processes[-1].ended(-9, "")
         loop.pass_(0.1)
         place.processes[-1].receive([Kind.READY])
@@ -558,7 +558,7 @@ async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loo
 async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_said(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the machine is waited for is no part of the time that a start may take."""
+    """Waiting for a machine does not count as a slow start."""
     supervisor = place.supervisor
     place.processes[0].ended(-9, "")
     loop.pass_(0.1)

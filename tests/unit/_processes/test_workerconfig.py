@@ -1,4 +1,4 @@
-"""What a manager tells its workers at their start, for each kind of manager."""
+"""The configuration of workers, for each kind of manager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aioscheduler._scheduling.order import Order
 
 
 class Recording(Manager):
-    """A manager that notes what it has told its workers."""
+    """A manager that records the configurations of its workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.configs: list[WorkerConfig] = []
@@ -67,7 +67,7 @@ def test_it_arrives_as_it_was() -> None:
         (None, 3, "aiosched-3"),
         ("bots", 3, "bots-3"),
         ("reminders-and-more", 12, "reminders-an-12"),
-        ("ä" * 20, 3, "ä" * 6 + "-3"),  # 13 bytes are no whole number of them
+        ("ä" * 20, 3, "ä" * 6 + "-3"),  # 13 bytes would cut one in half
     ],
 )
 def test_the_kernel_shows_the_number_and_what_fits_of_the_name(

@@ -106,13 +106,13 @@ def test_what_is_not_all_scalars_is_no_list_of_them() -> None:
 
 
 def test_subclasses_of_scalars_stay_what_they_are() -> None:
-    value = http.HTTPStatus.OK  # to msgpack it is a 200
+    value = http.HTTPStatus.OK  # msgpack would pack it as 200
     assert WorkerCatalog().decode(HostCatalog().encode(value)) is value
     assert HostCatalog().encode_scalars([value]) is None
 
 
 class Panic(BaseException):
-    """As what a library in Rust raises."""
+    """An exception like those of Rust libraries."""
 
 
 class Panicking:

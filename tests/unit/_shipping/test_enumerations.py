@@ -1,4 +1,4 @@
-"""Enumerations go by value: members are themselves, and made by no code of their own."""
+"""Enumerations go by value: members keep their identity, and none of their code runs."""
 
 from __future__ import annotations
 

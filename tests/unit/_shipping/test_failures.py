@@ -1,4 +1,4 @@
-"""Exceptions taken apart and made again, without a word of their own."""
+"""Exceptions are taken apart and recreated without calling their own code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aioscheduler._shipping.failures import (
 
 
 def content(error: BaseException) -> Any:
-    """All that an exception holds, whatever its class says."""
+    """Return everything that an exception holds, whatever its class defines."""
     attributes = dict(object.__getattribute__(error, "__dict__"))
     for name, member in _members(type(error)).items():
         try:

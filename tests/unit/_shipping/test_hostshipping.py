@@ -1,4 +1,4 @@
-"""What is taken for all workers of a manager: records, contexts, what a process is told first."""
+"""Calls taken for all workers of a manager: records, contexts, durable calls, initializers."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_class_of_a_script_is_kept_as_long_as_a_context_needs_it() -> None:
         world.run("del User")
         world.forget()
         assert len(catalog.classes) == 0
-        decoded = catalog.decode(plain)  # it is made again
+        decoded = catalog.decode(plain)  # it is recreated
         assert decoded[1].name == "ann"
         del record, decoded
         for _ in range(3):
@@ -205,7 +205,7 @@ def test_what_a_task_schedules_is_taken_over_with_all_that_it_names() -> None:
         assert adopt_call(host.catalog, sent._replace(options=None, captured=None))[1:] == (1, None)
 
 
-# ---- what is durable
+# ---- durable calls
 
 
 async def sort(a: Any, /, b: Any, *rest: Any, c: Any = 3, **more: Any) -> Any:
@@ -221,7 +221,7 @@ async def keep(a: Any) -> Any:
 
 
 def run_in_the_next(function: Any, payload: bytes) -> Any:
-    """Run a durable payload in a worker of a host that knows nothing of this one."""
+    """Run a durable payload in a worker of another host."""
     number = (catalog := HostCatalog()).name_number("m:f", function)
     worker: Any = WorkerCatalog()
     for line in Reader(catalog.log).read():
@@ -321,7 +321,7 @@ def closure(value): return lambda: value
 )
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
 def test_what_the_next_host_cannot_import_is_refused(code: str, culprit: str, known: bool) -> None:
-    """And the catalog is as it was, whether other tasks have brought it to the workers or not."""
+    """The catalog stays as it was, whether other tasks have shipped the object or not."""
     with Script(KINDS) as world:
         host, value = world.host, eval(code, world.module.__dict__)
         if known:
@@ -334,7 +334,7 @@ def test_what_the_next_host_cannot_import_is_refused(code: str, culprit: str, kn
         coro = pair(1, {"key": [value]})
         with pytest.raises(NotDurable, match=match):
             host.take_durable(coro, "pair")
-        host.take(coro)  # it is untouched
+        host.take(coro)  # the coroutine is untouched
         if not known:
             lines = dict(host.catalog.log.lines)
         assert (host.catalog.log.lines == lines, numbers) == (True, numbers)
@@ -360,7 +360,7 @@ def test_what_is_of_one_process_is_not_durable_either(tmp_path: Path) -> None:
 
 
 def test_what_every_host_has_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names that the file has of this package: they must lead to the same for ever."""
+    """The names of this package that are stored in files: they must stay valid for ever."""
     shipper = make()
     owner = shipper.catalog.owner = type("Manager", (), {})()
     values = [
@@ -371,7 +371,7 @@ def test_what_every_host_has_is_durable(monkeypatch: pytest.MonkeyPatch) -> None
     payload = shipper.take_durable(pair(values), "pair")
     arrived = run_in_the_next(pair, payload)[0]
     assert arrived[:13] == values[:13]
-    assert repr(arrived[13:]) == "[ValueError('x'), None]"  # the catalog's own, of that worker
+    assert repr(arrived[13:]) == "[ValueError('x'), None]"  # that worker's own
     named = set()
 
     class Loader(pickle.Unpickler):
@@ -423,7 +423,7 @@ def test_a_new_folder_of_the_path_is_told_even_if_durable_arguments_are_refused(
     ]
 
 
-# ---- what may be shipped
+# ---- functions that may be shipped
 
 
 def test_each_function_is_asked_about_once_before_it_is_shipped() -> None:

@@ -1,4 +1,4 @@
-"""What only a process at its start can be given."""
+"""Objects that a process can only inherit at its start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_only_primitives_for_spawned_processes_can_be_handed_on() -> None:
     forked = multiprocessing.get_context("fork").Lock()
     with pytest.raises(pickle.PicklingError, match=r"get_context\('spawn'\)"):
         check_inheritable(forked)
-    with pytest.raises(RuntimeError):  # nothing is left of the pretence that a process is made
+    with pytest.raises(RuntimeError):  # the pretended process is gone
         pickle.dumps(multiprocessing.get_context("spawn").Lock())
 
 

@@ -1,4 +1,4 @@
-"""Durable functions that the host has not, found in the worker by name and place."""
+"""Durable functions that the host does not have, found in the worker by name and module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which names lead to the same thing in another process, and which names code looks at."""
+"""Names that lead to the same object in another process, and the names that code uses."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_module_that_hides_another_of_its_name_is_not_imported_there(
     monkeypatch.setitem(sys.modules, "this", hidden)
     importable.cache_clear()
     assert not importable("this")
-    cloudpickle.unregister_pickle_by_value(hidden)  # so its functions had been made to go by value
+    cloudpickle.unregister_pickle_by_value(hidden)  # it had been registered for pickling by value
     monkeypatch.delitem(sys.modules, "this")
     importable.cache_clear()
     assert importable("this")
@@ -125,7 +125,7 @@ def test_globals_of_a_module_are_told_from_those_of_one_method(
     function = types.FunctionType((lambda: 0).__code__, space, "made")
     function.__qualname__ = "made"
     assert is_of_namespace(function) is expected
-    space["known"] = function  # as a console has what it defines
+    space["known"] = function  # as in a console
     assert is_of_namespace(function)
 
 

@@ -1,4 +1,4 @@
-"""Options in a log: one line for all that are equal, as long as a task has them."""
+"""Options in a log: one line for equal ones, as long as a task has them."""
 
 from __future__ import annotations
 

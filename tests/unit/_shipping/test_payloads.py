@@ -1,4 +1,4 @@
-"""The forms of a payload, and that none is taken for another."""
+"""The forms of a payload, none of which is mistaken for another."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_of_a_long_traceback_the_end_is_told() -> None:
 
 @given(st.one_of(st.none(), st.integers(), st.text(), st.binary(), st.just([1, 2])))
 def test_what_is_no_failure_says_nothing(payload: Any) -> None:
-    """Unless its bytes happen to be one."""
+    """Unless the bytes happen to be a failure."""
     text = text_in(payload)
     assert not text or read_failure(payload)[0] == text
 

@@ -1,4 +1,4 @@
-"""What is captured of one context, and restored in another; and what cannot be listed."""
+"""Values are captured in one context and restored in another; bad items are refused."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_more_items_than_bits_of_a_word_are_no_matter() -> None:
 
 
 class Bare(Exception):
-    """One that takes no notes."""
+    """An exception that refuses notes."""
 
     __notes__ = 5  # type: ignore[assignment]
 
@@ -139,7 +139,7 @@ def test_items_are_read() -> None:
 
 
 async def wait() -> None:
-    """No function of a pair."""
+    """Not allowed in a pair."""
 
 
 @pytest.mark.parametrize(

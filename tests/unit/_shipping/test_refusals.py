@@ -1,4 +1,4 @@
-"""What belongs to one process is refused, with what to do about it."""
+"""Objects that belong to one process are refused, with a hint."""
 
 from __future__ import annotations
 

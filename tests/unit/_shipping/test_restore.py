@@ -1,4 +1,4 @@
-"""What pickles call where they are read."""
+"""The functions that pickles call when they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Owner:
 
 
 class Another:
-    """Is read by another catalog than what it is in."""
+    """Unpickled by another catalog than its surroundings."""
 
     def __reduce__(self) -> Any:
         return decode_with_another, (HostCatalog().pickle(EMPTY),)

@@ -1,4 +1,4 @@
-"""What a worker makes of the log, and what it says of what it cannot read."""
+"""A worker reads the log, and reports lines that it cannot read."""
 
 from __future__ import annotations
 
@@ -165,4 +165,4 @@ def test_a_function_that_another_worker_has_made_sees_the_module_that_it_is_of(
     payload = WorkerCatalog().pickle(importlib.import_module("imported_there").make())
     monkeypatch.delitem(sys.modules, "imported_there")
     assert WorkerCatalog().decode(payload)() == 7
-    assert importlib.import_module("imported_there").N == 7  # the module, and no empty one
+    assert importlib.import_module("imported_there").N == 7  # the real module, not an empty one

@@ -1,4 +1,4 @@
-"""What `top` draws: the blocks of managers, their order, and what a small screen leaves out."""
+"""The table of `top`: blocks of managers, their order, and the cuts for a small screen."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_repeats_is_shown_if_somebody_asks(monkeypatch: pytest.MonkeyPatch)
         "↻ report  next ?  every 0:01:00  m:f  last –  ran 1,234",
     ]
     assert not any(line.startswith("↻") for line in render(shown))
-    # What there is no room for is left out first.
+    # Repeats are cut first.
     short = render(shown, height=9, view=View(repeats=True))
     assert [line[0] for line in short[-3:]] == ["t", "↻", "↻"]
     assert len(render(shown, height=6, view=View(repeats=True))) == 6
@@ -202,7 +202,7 @@ def blocks(*workers: int) -> list[Block]:
     ("room", "shown", "left_out"),
     [
         (16, [4, 6], 0),  # all: 7 lines and 9
-        (15, [4, 4], 0),  # two workers go for the line that says so
+        (15, [4, 4], 0),  # two workers make room for the line that counts them
         (14, [2, 4], 0),
         (10, [1, 1], 0),
         (9, [1], 1),
