@@ -97,7 +97,7 @@ def durable(
             `async def` function.
         ValueError: A value is out of range, or (from the decorator) the name belongs to another
             function, or the function has another name.
-        NotDurable: The next host could not find the function, as it is defined in another one.
+        NotDurable: The next host could not find the function, as when it is defined in another.
     """
     if callable(name):
         raise TypeError('durable() needs a name for the store\'s file: write @durable("name")')

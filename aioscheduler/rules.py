@@ -7,7 +7,7 @@ Its `str()` identifies it, so that an unchanged rule is recognised when a progra
 
 Cron expressions are parsed by cronsim (https://github.com/cuu508/cronsim), in local time only.
 Clock changes are handled here, by the conventions of Debian's cron; a zone is asked only for the
-local time of a moment. Repeats themselves are elsewhere: this module does not know them.
+local time of a moment. Repeats themselves must not be known here.
 """
 
 from __future__ import annotations

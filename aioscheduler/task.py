@@ -140,7 +140,7 @@ class Task(_Awaited[T]):
         return self._state is not None
 
     def cancelled(self) -> bool:
-        """Return whether the task was cancelled."""
+        """Return whether the task ended as cancelled."""
         return self._state is State.CANCELLED
 
     def result(self) -> T:
@@ -184,7 +184,7 @@ class Task(_Awaited[T]):
         """Wait until this durable task is on disk, where no crash can lose it.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: It will never be on disk.
             TypeError: The task is not durable, or its manager has no store.
             RuntimeError: Awaited outside the manager's thread or loop.
         """
@@ -326,7 +326,7 @@ class Task(_Awaited[T]):
                     callback.set_result(None)
 
     def _follow(self, other: Task[Any]) -> None:
-        """Become a handle on the task of `other`, and end as it does."""
+        """Become a handle on the task of `other`, and end as that does."""
         self._home, self._scheduler, self._number = other._home, other._scheduler, other._number
         self._kept, self._id = getattr(other, "_kept", None), other.id
         if other._state is None:

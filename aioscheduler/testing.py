@@ -105,8 +105,7 @@ class FakeClock(ManualClock):
         Raises:
             ValueError: It is negative or not finite.
             TypeError: It is neither a number nor a timedelta.
-            RuntimeError: Time is already being advanced, by another task or by a caller of this
-                one.
+            RuntimeError: Time is already being advanced, by another task or further up the stack.
         """
         until = self._now + _to_span(delay)
         if self._advancing:
