@@ -119,7 +119,7 @@ async def test_the_first_failure_in_time_is_raised(home: Home) -> None:
         await cancelled
 
 
-async def test_a_touched_handle_is_told(home: Home) -> None:
+async def test_a_handle_taken_from_a_batch_is_notified(home: Home) -> None:
     batch, parts = make(home)
     first, last = batch[0], batch[-1]
     assert batch[0] is first
@@ -245,7 +245,7 @@ async def test_a_failure_is_not_taken_for_the_end_of_the_loop(home: Home) -> Non
     assert await anext(iterator) == 11
 
 
-async def test_failures_of_a_dropped_batch_are_told_once(
+async def test_failures_of_a_dropped_batch_are_reported_once(
     home: Home, reports: list[dict[str, Any]]
 ) -> None:
     batch, parts = make(home)
@@ -263,7 +263,7 @@ async def test_failures_of_a_dropped_batch_are_told_once(
     assert parts[1]._outcomes.values[4] is None
 
 
-async def test_failures_of_an_awaited_batch_are_not_told_again(
+async def test_failures_of_an_awaited_batch_are_not_reported_again(
     home: Home, reports: list[dict[str, Any]]
 ) -> None:
     batch, parts = make(home)
@@ -281,7 +281,7 @@ async def test_failures_of_an_awaited_batch_are_not_told_again(
 @pytest.mark.parametrize("given", range(6))
 @pytest.mark.parametrize("before", range(6))
 @pytest.mark.parametrize("order", [NUMBERS, NUMBERS[::-1], (12, 10, 41, 11, 40)])
-async def test_failures_behind_the_end_of_all_iterations_are_told(
+async def test_failures_behind_the_end_of_all_iterations_are_reported(
     home: Home,
     reports: list[dict[str, Any]],
     order: tuple[int, ...],
@@ -321,7 +321,7 @@ async def test_failures_behind_the_end_of_all_iterations_are_told(
     assert len(kept) <= max(1, before)  # of those after the drop, one at most
 
 
-async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
+async def test_one_that_is_dropped_while_its_last_task_ends_is_reported_once(
     home: Home, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Garbage collection may drop it at any point of the settling."""
@@ -346,7 +346,7 @@ async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
 @pytest.mark.parametrize("held", [[10], [12, 41], list(NUMBERS)])
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("asked", [True, False])
-async def test_a_failure_that_a_handle_of_its_own_was_told_is_no_more_of_the_batch(
+async def test_a_failure_that_a_handle_received_is_not_reported_by_the_batch(
     home: Home, reports: list[Any], held: list[int], early: bool, asked: bool
 ) -> None:
     batch, parts = make(home)
@@ -369,7 +369,7 @@ async def test_a_failure_that_a_handle_of_its_own_was_told_is_no_more_of_the_bat
 
 
 @pytest.mark.parametrize("flag", [False, True])
-async def test_to_await_a_batch_is_to_hear_of_all(
+async def test_awaiting_a_batch_receives_all_failures(
     home: Home, reports: list[dict[str, Any]], flag: bool
 ) -> None:
     batch, parts = make(home, flag)
@@ -457,7 +457,7 @@ def test_one_made_by_hand_is_refused_quietly() -> None:
 
 
 @pytest.mark.parametrize("own_first", [True, False])
-async def test_failures_of_this_process_and_of_workers_are_told_apart(
+async def test_failures_of_this_process_and_of_workers_are_distinguished(
     home: Home, own_first: bool
 ) -> None:
     """A failure made here, as for lack of memory, among others that must be decoded."""

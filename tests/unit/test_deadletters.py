@@ -104,6 +104,8 @@ class Odd(tzinfo):
         (row_of, (1, 2), TypeError, "a DeadLetter or its row is needed, not tuple"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(read: Any, given: Any, error: Any, message: str) -> None:
+def test_arguments_without_meaning_are_refused(
+    read: Any, given: Any, error: Any, message: str
+) -> None:
     with pytest.raises(error, match=message):
         read(given)

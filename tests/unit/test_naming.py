@@ -242,7 +242,7 @@ async def test_an_id_outlives_its_worker(clock: FakeClock) -> None:
         assert found.cancelled()
 
 
-async def test_a_failure_that_nobody_awaits_is_told_with_its_id(
+async def test_a_failure_that_nobody_awaits_is_reported_with_its_id(
     clock: FakeClock, manager: Manager, reports: list[Any]
 ) -> None:
     held = manager.schedule(fail(), id="held", name="mail")
@@ -537,7 +537,7 @@ async def test_without_a_manager(clock: FakeClock) -> None:
 # ---- lists
 
 
-async def test_what_is_told_of_a_task(clock: FakeClock, manager: Manager) -> None:
+async def test_the_fields_of_a_listed_task(clock: FakeClock, manager: Manager) -> None:
     named = manager.schedule(give(), DAY, name="a name", id="x")
     plain = manager.schedule(give(), 2 * DAY)
     runs = manager.schedule(forever())

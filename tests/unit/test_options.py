@@ -213,7 +213,7 @@ async def fail() -> None:
     raise LookupError("lost")
 
 
-async def test_a_failure_that_nobody_awaits_is_told_by_name(
+async def test_a_failure_that_nobody_awaits_is_reported_by_name(
     clock: FakeClock, scheduler: Any, reports: list[dict[str, Any]]
 ) -> None:
     scheduler.schedule(fail(), name="my import")  # dropped at once
@@ -227,7 +227,7 @@ async def test_a_failure_that_nobody_awaits_is_told_by_name(
     assert sorted("my export" in message for message in told) == [False, True]
 
 
-async def test_of_many_unheard_failures_some_are_told_by_name(
+async def test_of_many_unheard_failures_some_are_reported_by_name(
     clock: FakeClock, reports: list[dict[str, Any]]
 ) -> None:
     """A lookup in the ledger is slow: others are reported by number, until the next tick."""
@@ -358,7 +358,7 @@ def late(options: Options, seconds: float, attempt: int = 1) -> TooLate | None:
     return lateness_error(options, "work", 100 * SECOND, attempt, now)
 
 
-def test_what_starts_too_late_is_told_by_how_much() -> None:
+def test_a_task_that_starts_too_late_says_by_how_much() -> None:
     assert late(Options(max_lateness=SECOND), 1.0) is None
     assert late(Options(), 1000.0) is None
     found = late(Options(max_lateness=SECOND), 1.5)

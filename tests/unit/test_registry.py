@@ -426,7 +426,7 @@ def test_methods_are_found_where_they_are_inherited_and_not_where_they_are_overr
     assert name_of_call(Heir.make()) == "make"
 
 
-def test_functions_of_a_decorator_are_told_apart_though_they_have_one_code() -> None:
+def test_functions_of_a_decorator_are_distinguished_although_they_share_one_code() -> None:
     durable("wrapped")(wrapped)
     assert name_of_call(wrapped(1)) == "wrapped"
     assert name_of_call(wrapped_too(1)) is None
@@ -434,7 +434,7 @@ def test_functions_of_a_decorator_are_told_apart_though_they_have_one_code() -> 
     assert [name_of_call(wrapped(work)), name_of_call(wrapped_too(1))] == ["wrapped", "too"]
 
 
-def test_functions_of_a_loop_are_told_apart_though_they_have_one_code() -> None:
+def test_functions_of_a_loop_are_distinguished_although_they_share_one_code() -> None:
     contents: dict[str, Any] = {"__name__": "__main__", "durable": durable, "made": []}
     code = "for name in 'ab':\n    @durable(name)\n    async def work(): ...\n    made.append(work)"
     exec(code, contents)

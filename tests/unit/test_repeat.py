@@ -79,7 +79,7 @@ def test_one_whose_rule_the_file_cannot_keep_says_what_it_waits_for() -> None:
     assert not repeat.paused
 
 
-async def test_what_is_done_about_it_is_its_desk_s_business() -> None:
+async def test_its_owner_does_the_work() -> None:
     repeat = make()
     await repeat.pause()
     await repeat.resume()

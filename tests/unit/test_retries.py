@@ -190,7 +190,7 @@ def answer_with_an_error(error: BaseException) -> bool:
         (lambda error: -1, "0 or more"),
     ],
 )
-async def test_a_predicate_without_an_answer_is_a_no_that_says_so(
+async def test_a_predicate_without_an_answer_is_a_no_with_a_note(
     clock: FakeClock, scheduler: Any, answer: Any, note: str | None
 ) -> None:
     task = scheduler.schedule(fail_until(2), retry=Retry(answer))

@@ -265,7 +265,7 @@ def test_some_are_never_retried(error: BaseException) -> None:
     assert not hasattr(error, "__notes__")
 
 
-def test_attempts_beyond_all_text_fail_nothing() -> None:
+def test_numbers_of_attempts_too_long_to_print_do_no_harm() -> None:
     assert wait(Retry(OSError, attempts=10**5000), KeyError()) is None
 
 

@@ -183,7 +183,7 @@ RULES: list[Every | Cron] = [
 ]
 
 
-def test_texts_tell_rules_apart_and_equal_ones_have_one() -> None:
+def test_texts_distinguish_rules_and_equal_ones_have_one() -> None:
     assert len({str(rule) for rule in RULES}) == len(set(RULES)) == len(RULES)
     for first, second in itertools.combinations(RULES, 2):
         assert first != second

@@ -45,7 +45,7 @@ def test_outside_a_loop_it_says_what_to_do() -> None:
 
 
 @every
-async def test_a_life_begins_once_and_ends_for_good(cls: Make) -> None:
+async def test_it_starts_once_and_closes_for_good(cls: Make) -> None:
     scheduler = cls()
     assert not scheduler.is_started
     scheduler.start()

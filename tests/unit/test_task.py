@@ -269,7 +269,7 @@ async def test_what_it_shows(home: Home) -> None:
         pickle.dumps(make(home))
 
 
-async def test_its_uuid_tells_nothing_of_the_next(home: Home) -> None:
+async def test_its_uuid_does_not_reveal_the_next(home: Home) -> None:
     ids = [make(home, number).uuid.int for number in range(100)]
     assert len(set(ids)) == 100
     assert len({after - before for before, after in zip(ids, ids[1:], strict=False)}) == 99

@@ -57,7 +57,7 @@ def link_stats(pid: int | None, **more: Any) -> LinkStats:
     return told._replace(**more)
 
 
-def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
+def test_each_worker_is_listed_and_the_totals_are_their_sums() -> None:
     counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
     collector, placement, _ = make(
         link_stats(700, running=3, counts=counts),
@@ -86,7 +86,7 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     json.dumps(stats.as_dict(), allow_nan=False)
 
 
-def test_the_figures_of_a_store_are_told() -> None:
+def test_the_figures_of_a_store_are_there() -> None:
     figures = {name: number for number, name in enumerate(STORE_FIGURES, 3)}
     shelved = Counter(pending=7, cancelled=2)
     shelf = SimpleNamespace(tally=SimpleNamespace(figures=lambda: shelved))

@@ -222,7 +222,7 @@ def test_the_answer_is_strict_json() -> None:
         *({key: "x"} for key in ("ran", "skipped", "running")),
     ],
 )
-def test_what_is_told_of_a_repeat_has_its_shape(odd: dict[str, Any]) -> None:
+def test_a_repeat_in_an_answer_has_its_format(odd: dict[str, Any]) -> None:
     assert is_repeat(REPEAT)
     assert is_repeat(REPEAT | {"next": "2030-01-01T00:00:00+00:00", "reason": "so"})
     assert not is_repeat(REPEAT | odd)

@@ -96,7 +96,7 @@ def test_a_crash_is_written_behind_the_words(ends: Ends, monkeypatch: pytest.Mon
     assert list(host.begun) == [0] * 6
 
 
-def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
+def test_an_exception_that_ends_the_loop_is_kept_with_its_traceback(ends: Ends) -> None:
     def callback() -> None:
         raise SystemExit("on purpose \udc80")
 
@@ -109,7 +109,7 @@ def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
     assert words.endswith("SystemExit: on purpose ?")
 
 
-def test_long_words_are_told_from_their_end(ends: Ends) -> None:
+def test_of_long_last_words_the_end_is_kept(ends: Ends) -> None:
     host, worker = ends
     worker.write_failure(ValueError("x" * MAX_WORDS + "the point"))
     words = host.last_words()
@@ -129,14 +129,14 @@ def test_who_has_blocked_the_worker_is_told_with_the_place(ends: Ends) -> None:
     assert host.was_opened
 
 
-def test_a_block_may_be_nobodys(ends: Ends) -> None:
+def test_a_block_may_be_by_no_task(ends: Ends) -> None:
     host, worker = ends
     worker.blame(None, "a callback", "")
     assert host.blamed is None
     assert host.last_words() == "a callback"
 
 
-def test_a_scheduler_that_is_none_is_nobody(ends: Ends) -> None:
+def test_an_invalid_scheduler_blames_no_task(ends: Ends) -> None:
     host, worker = ends
     for word in (4, 1 << 63):
         worker._words[7] = word
@@ -145,7 +145,7 @@ def test_a_scheduler_that_is_none_is_nobody(ends: Ends) -> None:
     assert host.blamed == (2, 0)
 
 
-def test_of_a_deep_stack_the_first_line_and_the_end_are_told(ends: Ends) -> None:
+def test_of_a_deep_stack_the_first_line_and_the_end_are_kept(ends: Ends) -> None:
     host, worker = ends
     worker.blame((0, 0), "who it was \udc80", "x" * MAX_WORDS + "the point")
     words = host.last_words()
@@ -154,7 +154,7 @@ def test_of_a_deep_stack_the_first_line_and_the_end_are_told(ends: Ends) -> None
     assert words.endswith("the point")
 
 
-def test_an_error_that_cannot_be_told_is_no_error(ends: Ends) -> None:
+def test_an_exception_that_cannot_be_formatted_does_no_harm(ends: Ends) -> None:
     class Silent(Exception):
         def __str__(self) -> str:
             raise MemoryError

@@ -42,7 +42,7 @@ class Life:
         return Drain(itself, itself, why)
 
 
-async def test_it_is_told_and_has_its_time() -> None:
+async def test_it_is_asked_and_has_its_time() -> None:
     life = Life()
     drain = life.drain("it has run 5 tasks")
     drain.ask()
@@ -66,7 +66,7 @@ async def test_one_that_has_gone_is_not_killed() -> None:
     assert life.timers[0][1].cancelled()
 
 
-async def test_one_that_cannot_be_told_is_killed() -> None:
+async def test_one_that_cannot_be_asked_is_killed() -> None:
     life = Life()
     life.fails = OSError("no pipe")
     life.drain("it has run 5 tasks").ask()

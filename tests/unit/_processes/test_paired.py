@@ -195,7 +195,7 @@ async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
     assert cause.startswith("what it sends cannot be read: WireError")
 
 
-async def test_it_tells_what_it_has_begun(place: Place) -> None:
+async def test_it_knows_which_tasks_have_begun(place: Place) -> None:
     assert [place.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
     place.process.worker._runner._begun[1] = 8
     place.process.worker._runner._begun_on_word[0] = 9

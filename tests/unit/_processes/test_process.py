@@ -179,7 +179,7 @@ def is_open(fd: int) -> bool:
 
 
 @pytest.mark.parametrize("ends_by", ["itself", "kill", "nothing"])
-def test_each_is_told_killed_and_given_back(ends_by: str, no_patience: None) -> None:
+def test_each_is_notified_killed_and_released(ends_by: str, no_patience: None) -> None:
     log: list[str] = []
     made = [Process(log, ends_by) for _ in range(3)]
     fds = [pair() for _ in made]

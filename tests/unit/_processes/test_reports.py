@@ -53,7 +53,7 @@ def test_a_process_is_named_with_what_is_known_of_it() -> None:
     assert name_process("worker 0", "n1", None) == "worker 0 on node n1"
 
 
-def test_of_a_slow_start_it_is_said_what_takes_so_long() -> None:
+def test_a_slow_start_is_reported_with_its_cause() -> None:
     assert "its initializer, or an import" in report_slow(WHO, 5.2, refilling=False)
     told = report_slow(WHO, 5.2, refilling=True)
     assert "not ready after 5 s" in told

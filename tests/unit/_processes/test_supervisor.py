@@ -138,7 +138,7 @@ async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
     assert caplog.text.count("cannot be started, the next attempt is in") == 2
 
 
-async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, loop: Loop) -> None:
+async def test_a_process_to_which_tasks_cannot_be_sent_is_killed(place: Place, loop: Loop) -> None:
     place.raises = ["connect"]
     place.processes[0].ended(-9, "")
     loop.pass_(0.1)
@@ -148,7 +148,7 @@ async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, l
     assert place.supervisor.process is place.processes[2]
 
 
-async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place: Place) -> None:
+async def test_an_end_that_cannot_be_handled_is_the_end_of_the_manager(place: Place) -> None:
     place.raises = ["ended"]
     place.processes[0].ended(-9, "")
     (end,) = place.ends
@@ -172,7 +172,7 @@ async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place:
         ("", "Traceback ...\nMemoryError\n", "MemoryError"),
     ],
 )
-async def test_what_ended_a_process_is_told_in_a_line(
+async def test_the_cause_of_an_end_is_one_line(
     place: Place, words: str, said: str, cause: str
 ) -> None:
     if said:
@@ -204,7 +204,7 @@ async def test_the_end_of_one_process_is_not_that_of_the_next(place: Place, loop
     assert place.supervisor.cause == ""
 
 
-async def test_a_slow_start_is_said_once_and_avoided(
+async def test_a_slow_start_is_logged_once_and_avoided(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor = place.supervisor
@@ -220,7 +220,7 @@ async def test_a_slow_start_is_said_once_and_avoided(
     assert not supervisor.avoided
 
 
-async def test_whatever_comes_is_a_sign_of_life(
+async def test_any_frame_is_a_sign_of_life(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A tick may be behind a million outcomes."""
@@ -240,7 +240,7 @@ async def test_whatever_comes_is_a_sign_of_life(
     ("begun", "said"),
     [(False, "is killed: it was still starting"), (True, "something its tasks have left behind")],
 )
-async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
+async def test_a_process_that_does_not_end_is_killed_and_that_is_logged(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture, begun: bool, said: str
 ) -> None:
     process = place.processes[-1]
@@ -277,9 +277,7 @@ async def test_a_place_that_is_empty_ends_at_once(place: Place) -> None:
     assert place.supervisor.state is WorkerState.STOPPED
 
 
-async def test_too_many_ends_are_told_with_the_reason_and_nothing_more(
-    place: Place, loop: Loop
-) -> None:
+async def test_too_many_ends_are_reported_once_with_the_reason(place: Place, loop: Loop) -> None:
     for process in range(4):
         place.processes[process].ended(-9, "")
         loop.pass_(0.1)
@@ -301,7 +299,7 @@ async def test_ends_that_are_forgiven_are_never_too_many(place: Place, loop: Loo
 
 
 @pytest.mark.parametrize("ends_itself", [True, False])
-async def test_what_still_runs_when_a_drain_is_over_is_told_why(
+async def test_a_task_that_still_runs_after_a_drain_is_lost_with_the_reason(
     place: Place, loop: Loop, ends_itself: bool
 ) -> None:
     place.processes[0].receive([Kind.DRAINING])
@@ -515,7 +513,7 @@ async def test_a_replacement_that_cannot_begin_is_no_recycling(place: Place, loo
     assert not place.ends[1].planned
 
 
-async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None:
+async def test_messages_name_the_manager(loop: Any) -> None:
     place = Place(loop)
     place.supervisor = Supervisor(1, place.launch, RestartBudget(3, 30.0), place, "bots")
     place.supervisor.start(loop)
@@ -555,7 +553,7 @@ async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loo
     assert place.ends[-1].then is Then.CLOSED
 
 
-async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_said(
+async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_logged(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Waiting for a machine does not count as a slow start."""

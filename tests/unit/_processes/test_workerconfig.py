@@ -29,7 +29,7 @@ class Recording(Manager):
         return Seams().process_maker(config, *others)
 
 
-def test_workers_are_told_the_same_but_for_their_place() -> None:
+def test_workers_have_equal_configurations_except_their_slots() -> None:
     manager = Recording(5, workers=2, prefer_utc=False)
     assert manager.configs == [
         WorkerConfig(
@@ -50,7 +50,7 @@ def test_the_order_is_that_of_the_class() -> None:
     assert config.order is Order.LIFO
 
 
-def test_what_only_a_new_process_can_be_given_is_told() -> None:
+def test_objects_that_only_a_new_process_can_inherit_are_handed_over() -> None:
     lock = get_context("spawn").Lock()
     (config,) = Recording(1, initializer=print, initargs=("plain", lock)).configs
     assert config.handed == (lock,)

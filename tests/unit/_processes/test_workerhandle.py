@@ -137,7 +137,7 @@ def setting(monkeypatch: Any) -> Setting:
     return Setting()
 
 
-def test_a_process_is_told_its_configuration_and_its_generation(setting: Setting) -> None:
+def test_a_process_receives_its_configuration_and_its_generation(setting: Setting) -> None:
     name, _, _, box, config, _ = setting.start().args
     assert name == "aioscheduler-m-1"
     assert config == replace(CONFIG, generation=4)

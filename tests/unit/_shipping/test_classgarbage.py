@@ -21,7 +21,7 @@ class Collector:
         self.seconds += self.cost
 
 
-def test_classes_are_looked_for_at_a_tenth_of_what_they_cost(
+def test_classes_are_collected_at_a_tenth_of_their_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     collector = Collector()

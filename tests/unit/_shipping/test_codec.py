@@ -98,7 +98,7 @@ def test_each_value_goes_the_cheapest_way_that_is_exact(value: Any, kind: str) -
     assert (type(back), back) == (type(value), value)
 
 
-def test_what_is_not_all_scalars_is_no_list_of_them() -> None:
+def test_only_scalars_make_a_list_of_scalars() -> None:
     host = HostCatalog()
     assert host.encode_scalars([1, "a", b"", None]) == wire.pack([1, "a", b"", None])
     for values in ([1, (2,)], [1 << 64], ["\udc80"], [True, []]):

@@ -89,7 +89,7 @@ def test_classes_made_for_each_call_are_forgotten(world: Script, made: Callable[
 
 
 @pytest.mark.parametrize("made", MADE, indirect=True)
-def test_an_outcome_has_its_class_though_the_program_has_dropped_it(
+def test_an_outcome_has_its_class_even_if_the_program_has_dropped_it(
     world: Script, made: Callable[[], Any]
 ) -> None:
     """Its line is kept by the outcome's leases, and the class is recreated from it."""
@@ -114,7 +114,7 @@ def test_an_outcome_has_its_class_though_the_program_has_dropped_it(
     assert not world.host.catalog.class_numbers
 
 
-def test_a_living_class_is_not_set_back_by_one_that_is_made_again(world: Script) -> None:
+def test_a_living_class_is_not_reset_by_its_recreation(world: Script) -> None:
     world.run("class Base:\n    count = 0\nclass Child(Base): pass\nbase = Base")
     result = outcome_of(world, world.echo(world.Child()))
     world.Base.count = 5
@@ -143,7 +143,7 @@ def test_functions_made_for_each_call_are_forgotten(world: Script) -> None:
     assert ship(30) == before
 
 
-def test_a_function_comes_back_though_the_program_has_dropped_it(world: Script) -> None:
+def test_a_function_comes_back_even_if_the_program_has_dropped_it(world: Script) -> None:
     world.run("def made(n): return n + base\nbase = 4")
     made = world.module.__dict__.pop("made")
     result = outcome_of(world, world.echo(made))
@@ -190,7 +190,7 @@ def test_what_a_worker_has_kept_travels_whatever_the_host_has_dropped(world: Scr
     assert world.trip(world.give()).n == 5
 
 
-def test_a_namespace_that_is_no_modules_goes_with_its_program(world: Script) -> None:
+def test_a_namespace_of_no_module_goes_with_its_program(world: Script) -> None:
     def ship(count: int) -> tuple[dict[str, int], dict[str, int]]:
         for n in range(count):
             scope: dict[str, Any] = {"STEP": n, "helper": None}

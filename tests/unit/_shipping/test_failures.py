@@ -47,7 +47,7 @@ def test_a_copy_has_all_that_the_original_has(error: BaseException) -> None:
         assert content(copy(error)) == content(error)
 
 
-def test_classes_with_a_way_of_their_own_are_left_to_it() -> None:
+def test_classes_with_their_own_pickling_are_left_to_it() -> None:
     for error in (faulty.Reduced(1, "x"), faulty.Stateful(), faulty.NoPickle()):
         assert reduce_error(error) is NotImplemented
 

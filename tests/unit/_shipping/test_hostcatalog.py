@@ -107,7 +107,7 @@ def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert asyncio.run(called(*args)) == 2
 
 
-def test_folders_are_told_of_whatever_name(world: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_any_name_are_sent(world: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ["/before"]
     monkeypatch.setattr(sys, "path", [*sys.path, Path("/no-text"), "/not-utf-8-\udcff", "/later"])
     assert world.trip(world.echo([1])) == [1]  # as in a worker with the same path
@@ -118,7 +118,7 @@ def test_folders_are_told_of_whatever_name(world: Script, monkeypatch: pytest.Mo
     assert there == ["/before", "/not-utf-8-\udcff", "/later"]
 
 
-def test_a_path_that_cannot_be_told_leaves_what_comes_next_alone(
+def test_a_path_that_cannot_be_sent_does_not_affect_the_next_call(
     world: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class NoMemory(list[Any]):
@@ -292,7 +292,7 @@ def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
     assert set(results) == {("later", 4), ("inner", 3)}
 
 
-def test_a_global_that_cannot_travel_is_refused_where_it_is_looked_at() -> None:
+def test_a_global_that_cannot_travel_is_refused_where_it_is_used() -> None:
     shipper = HostShipper(HostCatalog())
     space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
     space["db"] = None
@@ -358,7 +358,7 @@ def read_there(world: Script, taken: Any) -> Any:
     return retry
 
 
-def test_what_a_retry_asks_travels_by_value(world: Script) -> None:
+def test_the_predicate_of_a_retry_travels_by_value(world: Script) -> None:
     world.run(ASKING)
     taken = world.host.take_options(Options("a", retry=Retry(world.asks, attempts=7)))
     there = read_there(world, taken)

@@ -126,7 +126,7 @@ def test_too_much_is_refused() -> None:
         shipper.take_captured([1, "x" * MOST_CAPTURED])
 
 
-def test_a_process_is_told_the_initializer_and_what_propagates() -> None:
+def test_a_process_receives_the_initializer_and_the_context_items() -> None:
     shipper = make(variable, (gc.collect, print))
     worker = WorkerCatalog()
     for call in ((max, (1, 2)), (None, ())):
@@ -137,7 +137,7 @@ def test_a_process_is_told_the_initializer_and_what_propagates() -> None:
     assert worker.decode(HostShipper(HostCatalog()).take_call(max, (1,))) == (max, (1,), None)
 
 
-def test_what_propagates_and_cannot_travel_is_named() -> None:
+def test_a_context_item_that_cannot_travel_is_named() -> None:
     lock = threading.Lock()
 
     def capture() -> object:
@@ -411,7 +411,7 @@ def test_what_was_captured_is_durable() -> None:
         assert shipper.catalog.log.lines == {}
 
 
-def test_a_new_folder_of_the_path_is_told_even_if_durable_arguments_are_refused(
+def test_a_new_folder_of_the_path_is_sent_even_if_durable_arguments_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shipper = make()

@@ -21,7 +21,7 @@ def test_only_primitives_for_spawned_processes_can_be_handed_on() -> None:
         pickle.dumps(multiprocessing.get_context("spawn").Lock())
 
 
-def test_a_call_speaks_of_what_is_handed_on_by_its_place() -> None:
+def test_a_call_refers_to_inherited_objects_by_index() -> None:
     host, worker = HostCatalog(), WorkerCatalog()
     locks = [multiprocessing.get_context("spawn").Lock() for _ in range(2)]
     payload, _ = host.dump_call((print, (1, *locks)))

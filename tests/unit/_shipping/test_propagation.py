@@ -91,7 +91,7 @@ def test_who_keeps_what_was_captured_can_pair_it_with_its_items() -> None:
     assert list(propagation.pairs([0])) == []
 
 
-def test_more_items_than_bits_of_a_word_are_no_matter() -> None:
+def test_more_items_than_bits_of_a_word_are_allowed() -> None:
     propagation = Propagation([(partial(int, n), seen.append) for n in range(100)])
     seen.clear()
     propagation.restore(propagation.capture())
@@ -105,7 +105,7 @@ class Bare(Exception):
 
 
 @pytest.mark.parametrize("error", [LookupError("no user"), KeyboardInterrupt(), Bare()])
-def test_what_a_function_of_a_pair_raises_is_told_with_what_it_was_for(
+def test_an_exception_of_a_pair_has_a_note_of_its_purpose(
     error: BaseException,
 ) -> None:
     def fail(*args: object) -> None:

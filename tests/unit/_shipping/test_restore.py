@@ -22,7 +22,7 @@ class Another:
         return decode_with_another, (HostCatalog().pickle(EMPTY),)
 
 
-def test_it_is_the_catalog_that_reads_whose_numbers_are_meant() -> None:
+def test_numbers_are_those_of_the_catalog_that_reads() -> None:
     host, worker = HostCatalog(), WorkerCatalog()
     host.owner, worker.owner = Owner(), Owner()
     payload = host.pickle([Another(), host.owner])

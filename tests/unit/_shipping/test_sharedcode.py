@@ -28,5 +28,5 @@ def test_what_its_names_need_is_imported_first() -> None:
         shared.make([])
 
 
-def test_the_mark_of_an_empty_cell_is_one_in_each_process() -> None:
+def test_the_mark_of_an_empty_cell_is_a_singleton_in_each_process() -> None:
     assert pickle.loads(pickle.dumps(EMPTY)) is EMPTY

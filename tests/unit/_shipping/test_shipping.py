@@ -221,7 +221,7 @@ def test_what_the_worker_has_bound_stays(world: World) -> None:
     assert world.trip(world.get_db_differently()) == ["set in the worker"]
 
 
-def test_what_is_rebound_is_shipped_anew_as_in_a_notebook(world: World) -> None:
+def test_rebound_globals_are_shipped_again_as_in_a_notebook(world: World) -> None:
     assert world.trip(world.work(1)) == 10
     exec("SCALE = 100\ndef helper(n):\n    return n + SCALE", world.module.__dict__)
     assert world.trip(world.work(1)) == 101

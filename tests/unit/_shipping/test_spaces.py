@@ -174,7 +174,7 @@ def nowhere(): return threading
     ("code", "looks"),
     [("here", 1), ("through", 1), ("captures()", 1), ("by_class", 1), ("nowhere", 0)],
 )
-def test_who_looks_at_a_global_is_known(world: Script, code: str, looks: bool) -> None:
+def test_the_users_of_a_global_are_known(world: Script, code: str, looks: bool) -> None:
     world.run(LOOKS)
     space = Spaces(DefinitionLog(), UndoLog()).define(world.module.__name__)
     assert looks_at(eval(code, world.module.__dict__), space, "SCALE") == bool(looks)

@@ -22,7 +22,7 @@ from aioscheduler.options import Options
 from aioscheduler.retry import Retry
 
 
-def test_what_a_script_says_of_itself_is_there(
+def test_the_attributes_of_a_script_are_there(
     world: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "package_of_it").mkdir()

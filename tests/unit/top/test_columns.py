@@ -103,7 +103,7 @@ def cell(key: str, row: Row, width: int) -> str:
     return column.cell(row, width).plain
 
 
-def test_what_is_not_told_is_nothing_and_not_0() -> None:
+def test_a_missing_figure_is_blank_and_not_0() -> None:
     empty = Row("host", {"finished": 0})
     for column in COLUMNS:
         if column.key in ("worker", "cpu", "done", "rates", "lates"):

@@ -38,7 +38,7 @@ def test_a_manager_has_its_host_its_workers_and_their_total() -> None:
     ]  # fmt: skip
 
 
-def test_a_store_is_told_of_beside_its_manager() -> None:
+def test_a_store_is_shown_beside_its_manager() -> None:
     told: dict[str, Any] = {
         "stored": 12_345,
         "dead_letters": 2,
@@ -66,7 +66,7 @@ REPEAT: dict[str, Any] = {
 }
 
 
-def test_what_repeats_is_shown_if_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_are_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     repeats = [
@@ -130,7 +130,7 @@ def test_workers_are_sorted_inside_their_manager() -> None:
     assert order(View("pending", reverse=True)) == ["0", "2", "1", "0", "1"]
 
 
-def test_a_silent_manager_keeps_what_it_told_or_says_that_it_told_nothing() -> None:
+def test_a_silent_manager_shows_its_last_answer_if_there_is_one() -> None:
     shown, rates = sampled(2, worker(0))
     silent = Snapshot(77, "0a1b2c3d", None)
     rates.add(3.0, [silent])
