@@ -104,8 +104,6 @@ class Odd(tzinfo):
         (row_of, (1, 2), TypeError, "a DeadLetter or its row is needed, not tuple"),
     ],
 )
-def test_arguments_without_meaning_are_refused(
-    read: Any, given: Any, error: Any, message: str
-) -> None:
+def test_senseless_arguments_are_refused(read: Any, given: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         read(given)
