@@ -1,13 +1,13 @@
-"""The options of a task: what `schedule` and `map` are told besides what, when and where.
+"""The options of a task: what `schedule` and `map` accept besides what, when and where.
 
     schedule(work(1), when, timeout=5) ─ read_options ─► Options ─► one line of the definitions,
                                                                     whose number tasks have
                lateness_error, run_with ◄─ Options ◄──────────┘ in their record
 
-To add one: a key of `TaskOptions` and a field of `Options`, behind the others, read in
-`read_options`; and what it does, in `run_with` if it holds for one run of a task, in a worker and
-in this loop alike; what follows when a run has ended (`retry`) is the worker's runner's, and the
-local runner's. Engines, outbox and ledger pass the record on, and do not look inside.
+To add one: append a key to `TaskOptions` and a field to `Options`, and read it in `read_options`.
+Its effect belongs in `run_with` if it concerns one run of a task, in a worker and in this loop
+alike; if it concerns what follows a run (as `retry` does), in the worker's runner and the local
+runner. Engines, outbox and ledger pass the record on without looking inside.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from .retry import Retry
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `schedule` takes by keyword; None is the same as leaving it out.
+    """The keyword options of `schedule`; None is the same as leaving one out.
 
     Attributes:
         name: A label for messages and `Task.name`; by default the function's `module:qualname`.
-        timeout: Seconds (a number over 0, or a timedelta) that the task may run. Then it is
-            cancelled, and fails with `TimeoutError`; one that swallows its cancellation and
-            returns has returned, as under `asyncio.timeout`. No effect on a plain function.
-        max_lateness: Seconds (a number, 0 or more, or a timedelta) after its due time within
-            which the task may start. Later it does not start, and fails with `TooLate`. Not for
+        timeout: How long the task may run, in seconds (a number over 0) or as a timedelta. It is
+            then cancelled and fails with `TimeoutError`; a task that swallows the cancellation
+            and returns has finished, as under `asyncio.timeout`. No effect on a plain function.
+        max_lateness: How long after its due time the task may still start, in seconds (0 or more)
+            or as a timedelta. After that it does not start, and fails with `TooLate`. Not for
             queues.
-        retry: Which failures have the task start once more, how often, and after which waits.
-            While it waits it is pending again; in a queue it keeps its place, and the queue waits
-            for it.
+        retry: Which failures are retried, how often, and after which waits. While a task waits
+            it is pending again; in a queue it stays at the head, and the queue waits for it.
     """
 
     name: str | None
@@ -46,13 +45,13 @@ class TaskOptions(TypedDict, total=False):
 
 
 class Options(NamedTuple):
-    """Options as they are kept and sent; equal ones are one.
+    """Options as stored and sent; equal ones travel once.
 
     Attributes:
         name: The label.
         timeout: Seconds.
         max_lateness: Nanoseconds.
-        retry: Which failures have the task start once more.
+        retry: Which failures are retried.
     """
 
     name: str | None = None
@@ -65,8 +64,8 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
     """Return the options that were given, None if there are none.
 
     Raises:
-        TypeError: There is no such option, it is of a wrong type, or it is not for a queue.
-        ValueError: It cannot mean anything.
+        TypeError: An option is unknown, has the wrong type, or is not for a queue.
+        ValueError: A value is out of range.
     """
     unknown = given.keys() - TaskOptions.__annotations__.keys()
     if unknown:
@@ -93,24 +92,24 @@ def read_options(given: TaskOptions, order: Order) -> Options | None:
 _NONE = Options()
 
 RUN_MARK = "↻"
-"""The ids of tasks that are runs of a repeat begin so, and no others."""
+"""The prefix of the ids of tasks that are runs of a repeat, and of no others."""
 
 
 def read_text(option: str, text: str, without: str) -> str:
     """Return a text that was given, as a plain str.
 
     Args:
-        option: What it is for.
+        option: The option's name.
         text: What was given.
-        without: What holds where it is left out, for the refusal.
+        without: What leaving it out would mean, for the error message.
 
     Raises:
-        TypeError: It is no str.
-        ValueError: It is empty, or no UTF-8.
+        TypeError: It is not a str.
+        ValueError: It is empty, or cannot be encoded as UTF-8.
     """
     if not isinstance(text, str):
         raise TypeError(f"{option} is a str, not {type(text).__name__}")
-    text = str.__str__(text)  # what a class made of it may raise, or not be picklable
+    text = str.__str__(text)  # a subclass may raise, or not be picklable
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -121,19 +120,19 @@ def read_text(option: str, text: str, without: str) -> str:
 
 
 def read_id(id_: str | None, replace: bool) -> str:
-    """Return the id that was given, where one or `replace` was.
+    """Return the id of a call that gives `id` or `replace`.
 
     Raises:
-        TypeError: One of them is of a wrong type.
-        ValueError: The id is empty, or there is none to be replaced.
+        TypeError: One of them has the wrong type.
+        ValueError: The id is empty or that of a repeat's run, or `replace` comes without one.
     """
     if not isinstance(replace, bool):
         raise TypeError(f"replace is True or False, not {type(replace).__name__}")
     if id_ is None:
-        raise ValueError("replace=True needs the id of the task that is to be replaced")
+        raise ValueError("replace=True needs the id of the task to replace")
     id_ = read_text("id", id_, "for none")
     if id_.startswith(RUN_MARK):
-        raise ValueError(f"ids that begin with {RUN_MARK!r} are those of runs of repeats: {id_!r}")
+        raise ValueError(f"ids that begin with {RUN_MARK!r} belong to runs of repeats: {id_!r}")
     return id_
 
 
@@ -148,16 +147,16 @@ def _read_retry(retry: Retry) -> Retry:
 
 
 def lateness_error(options: Options, name: str, due: int, attempt: int, now: int) -> TooLate | None:
-    """Return with what a task ends that starts too late by its options, else None.
+    """Return the failure of a task that would start too late by its options, else None.
 
-    It is asked right before the task's own first step.
+    Called right before the task's own first step.
 
     Args:
-        options: The task's.
-        name: Of the task, for messages.
-        due: When it was to start; nanoseconds since the epoch.
-        attempt: How many times it has been started, with this one.
-        now: The present.
+        options: The task's options.
+        name: The task's name, for messages.
+        due: When it was due; nanoseconds since the epoch.
+        attempt: How many times it has been started, this one included.
+        now: The present; nanoseconds since the epoch.
     """
     if options.max_lateness is None or now - due <= options.max_lateness:
         return None
@@ -165,16 +164,16 @@ def lateness_error(options: Options, name: str, due: int, attempt: int, now: int
 
 
 async def run_with(options: Options, name: str, call: Callable[[], Any]) -> Any:
-    """Run a task that has a timeout; others need nothing around them.
+    """Run a task that has a timeout; others need no wrapper.
 
     Args:
-        options: The task's.
-        name: Of the task, for messages.
-        call: Begins it: gives its result, or what is to be awaited for that.
+        options: The task's options.
+        name: The task's name, for messages.
+        call: Begins it: returns its result, or an awaitable of it.
 
     Raises:
         TimeoutError: It ran too long.
-        BaseException: Whatever it raises.
+        BaseException: Whatever the task raises.
     """
     result = call()
     if not isinstance(result, Awaitable):

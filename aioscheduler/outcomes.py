@@ -1,12 +1,12 @@
-"""The ends of many tasks of one call, as they come, and where each of those tasks is.
+"""The ends of a batch's tasks as they arrive, and the location of each task.
 
     link ─► Part ─► Outcomes ─┬─► Batch   (awaits, iterates; may be dropped at any time)
                               └─► Task    (made by batch[i], one at a time)
 
-The links hold the `Outcomes` until the last task has ended; the user holds the `Batch`. Once that
-is dropped, results are forgotten as they come, and failures are only counted. Those that nobody was
-given are reported then: to await the batch is to hear of all, to iterate it of those before the
-place where the iteration was left.
+The links hold the `Outcomes` until the last task has ended; the user holds the `Batch`. Once the
+batch is dropped, results are discarded as they arrive, and failures are only counted. Failures that
+nobody has received are reported then: awaiting the batch receives all of them, iterating it those
+before the point where the iteration stopped.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ Decode = Callable[[Any], object]
 
 
 class Part:
-    """Tasks of a batch that have numbers in a row at one link.
+    """Tasks of a batch with consecutive numbers at one link.
 
     Args:
-        outcomes: Of the whole batch.
-        offset: The index in the batch of the first of them.
+        outcomes: The outcomes of the whole batch.
+        offset: The index of the first task in the batch.
         home: The link that has them.
-        scheduler: Where.
-        first: The number of the first.
-        count: How many.
-        dues: Their due times, or one for all; nanoseconds, 0 in a queue.
-        moved: Whether it is one task of another part, which is elsewhere from now on.
+        scheduler: The scheduler, within the link's worker.
+        first: The number of the first task.
+        count: How many there are.
+        dues: Their due times, or one for all; nanoseconds since the epoch, 0 in a queue.
+        moved: Whether this is a single task moved here from another part.
     """
 
     __slots__ = (
@@ -76,11 +76,11 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of the function that they call."""
+        """The name of the function they call."""
         return self._outcomes.name
 
     def task(self, number: int) -> Task[Any]:
-        """Return the handle of one of the tasks."""
+        """Return the handle of one of the tasks, making it if need be."""
         return self._outcomes.task(self, self.offset + number - self.first)
 
     def handle(self, number: int) -> Task[Any] | None:
@@ -92,18 +92,18 @@ class Part:
         return self._dues if isinstance(self._dues, int) else self._dues[number - self.first]
 
     def settle(self, number: int, state: State, value: Any, decode: Decode | None) -> None:
-        """Take the end of one task; the last three arguments are those of `Task._settle`."""
+        """Record the end of one task; the last three arguments are those of `Task._settle`."""
         self.left -= 1
         self._outcomes.settle(self.offset + number - self.first, state, value, decode)
 
     def move(self, number: int, home: Home, scheduler: int, to: int) -> Part:
-        """Have one of the tasks be elsewhere; return the part that it is there.
+        """Move one of the tasks; return the part that it becomes.
 
         Args:
-            number: The task.
+            number: The task's number here.
             home: The link that has it from now on.
-            scheduler: Where.
-            to: Its number there.
+            scheduler: The scheduler, within that link's worker.
+            to: The task's number there.
         """
         index = self.offset + number - self.first
         part = Part(self._outcomes, index, home, scheduler, to, 1, self.due(number), moved=True)
@@ -111,14 +111,14 @@ class Part:
         return part
 
     def is_here(self, number: int) -> bool:
-        """Whether one of the tasks has not ended, and was not moved."""
+        """Return whether one of the tasks has neither ended nor been moved."""
         index = self.offset + number - self.first
         return self._outcomes.states[index] is None and index not in self._outcomes.moved
 
     def settle_row(
         self, first: int, payloads: list[Any], state: State, decode: Decode | None
     ) -> bool:
-        """Take the ends of tasks in a row that all ended alike; False: take them singly."""
+        """Record consecutive tasks that ended alike; False means: settle them one by one."""
         index = self.offset + first - self.first
         if not self._outcomes.settle_row(index, payloads, state, decode):
             return False
@@ -127,11 +127,11 @@ class Part:
 
 
 class Outcomes:
-    """The ends of a batch's tasks, as they come.
+    """The ends of a batch's tasks, as they arrive.
 
     Args:
         count: How many tasks the batch has.
-        name: Of the function that they call.
+        name: The name of the function they call.
     """
 
     def __init__(self, count: int, name: str = "") -> None:
@@ -140,15 +140,15 @@ class Outcomes:
         self.values: list[Any] = [None] * count
         self.decodes: dict[State, Decode | None] = {}
         self.parts: list[Part] = []
-        self.moved: dict[int, Part] = {}  # single tasks that are elsewhere than their parts
+        self.moved: dict[int, Part] = {}  # single tasks that have left their parts
         self.left: int = count
-        self.first_bad: int | None = None  # the first, in time, that did not return
+        self.first_bad: int | None = None  # the first task, in time, that did not return
         self.dropped: bool = False  # the user's handle is gone
-        self.heard: int = 0  # somebody was given the ends of all tasks before this one
-        self._failed: int = -1  # the failed task whose failure is to be reported, if not heard
+        self.heard: int = 0  # the user has received the ends of all tasks before this one
+        self._failed: int = -1  # the failed task to report, unless the user has received its end
         self.durable: bool = False  # its tasks are in a store
         self.tasks: dict[int, weakref.ref[Task[Any]]] = {}
-        self._told: set[int] = set()  # failed tasks whose handles have been told
+        self._notified: set[int] = set()  # failed tasks whose handles were notified
         self._tracebacks: dict[int, TracebackType | None] = {}  # of failures of this process
         self._waiters = Waiters()
 
@@ -174,9 +174,9 @@ class Outcomes:
     def _settle(
         self, task: Task[Any], index: int, state: State, value: Any, decode: Decode | None
     ) -> None:
-        """Tell the handle of one task its end; a failure is its own to report from then on."""
+        """Notify the handle of one task of its end; it must then report a failure itself."""
         if state is State.FAILED:
-            self._told.add(index)
+            self._notified.add(index)
         task._settle(state, value, decode)
 
     def _tell(self) -> None:
@@ -188,7 +188,7 @@ class Outcomes:
     def settle_row(
         self, first: int, values: list[Any], state: State, decode: Decode | None
     ) -> bool:
-        """Take the ends of tasks in a row, if no single handle waits for one of them."""
+        """Record the ends of consecutive tasks, unless a task of the batch has its own handle."""
         if self.tasks:
             return False
         until = first + len(values)
@@ -203,13 +203,13 @@ class Outcomes:
         return True
 
     def task(self, part: Part, index: int) -> Task[Any]:
-        """Return the handle of one task."""
+        """Return the handle of one task, making it if need be."""
         task = self.handle(index)
         if task is None:
             number = part.first + index - part.offset
             task = Task(part.home, part.scheduler, number, part.due(number), self.name)
             if self.durable:
-                task._kept = self  # who holds it is told its end, though the batch be dropped
+                task._kept = self  # its holder learns of the end even if the batch is dropped
             state = self.states[index]
             if state is None:
                 self.tasks[index] = weakref.ref(task)
@@ -229,25 +229,25 @@ class Outcomes:
         return part or self.parts[bisect_right(self.parts, index, key=lambda p: p.offset) - 1]
 
     def task_moved(self, index: int, part: Part) -> None:
-        """Have the handle of a task know where that is."""
+        """Point the handle of a moved task, if there is one, to its new part."""
         task = self.handle(index)
         if task is not None:
             task._home, task._scheduler, task._number = part.home, part.scheduler, part.first
 
     def check(self, call: str) -> None:
-        """Refuse a call in a wrong thread, with the function that is to be called there."""
+        """Refuse a call in the wrong thread, naming the function to call there."""
         if self.parts:
             self.parts[0].home.loop_thread.check(call)
 
     async def changed(self) -> None:
-        """Return when another task has ended."""
+        """Wait until another task has ended."""
         await self._waiters.wait(self.parts[0].home.loop_thread.make_waiter())
 
     def read(self, index: int) -> tuple[Any, bool]:
-        """Return what a task has ended with, and whether it is a failure.
+        """Return the outcome of a task that has ended, and whether it is a failure.
 
         Raises:
-            KeyboardInterrupt: Of a Ctrl-C, perhaps, which has nothing to do with the task.
+            KeyboardInterrupt: Decoding was interrupted, which has nothing to do with the task.
         """
         state = self.states[index]
         assert state is not None
@@ -264,36 +264,36 @@ class Outcomes:
             return BaseException.with_traceback(error, None), True
 
     def _decode_of(self, index: int, state: State) -> Decode | None:
-        """Return what reads an outcome; a failure of this process's own is none to be read."""
+        """Return the decoder of an outcome; None for an exception made in this process."""
         own = isinstance(self.values[index], BaseException)
         return None if own else self.decodes.get(state)
 
     def _raised(self, index: int) -> Any:
-        """Return the value of a task that has ended; a failure as it was before it was raised."""
+        """Return the value of a task that has ended; a failure with its original traceback."""
         value = self.values[index]
         if isinstance(value, BaseException):
             BaseException.with_traceback(value, self._tracebacks.get(index))
         return value
 
     def drop(self) -> None:
-        """The user's handle is gone: nobody will ask for the results.
+        """Note that the user has dropped the batch: nobody will ask for the results.
 
-        Garbage collection says so, in any thread: the report is the loop's to make.
+        Called by garbage collection, in any thread: the loop must make the report.
         """
         self.dropped = True
         if not self.left and self._failed >= 0:
             tell(self.parts[0].home.loop, self._report)
 
     def _report(self) -> None:
-        """Hand failures that nobody was given to the loop's exception handler, once."""
-        heard, told = self.heard, self._told
-        count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in told)
+        """Report failures that nobody has received to the loop's exception handler, once."""
+        heard, notified = self.heard, self._notified
+        count = self.states[heard:].count(State.FAILED) - sum(index >= heard for index in notified)
         if count <= 0:
             return
         first = self._failed
-        if first < heard or first in told:  # the others came before the drop, and are kept
+        if first < heard or first in notified:  # the others came before the drop, with their values
             first = self.states.index(State.FAILED, heard)
-            while first in told:
+            while first in notified:
                 first = self.states.index(State.FAILED, first + 1)
         self.heard = len(self.states)  # the last end and the drop may both come to this
         message = (

@@ -1,10 +1,10 @@
-"""The same `Manager` with its workers on the nodes of a Ray cluster. Needs the extra `ray`.
+"""An engine that runs a `Manager`'s workers on the nodes of a Ray cluster. Needs the extra `ray`.
 
     async with Manager(engine=RayEngine(nodes=3, workers_per_node=8)) as manager:
         ...
 
-Here is what is asked for, and refused if it is wrong, before anything is started. This process
-never imports ray: a launcher beside it does (`_outpost/ray_launcher.py`).
+This module only reads the settings, and refuses wrong ones before anything is started. This
+process never imports ray: a separate launcher does (`_outpost/ray_launcher.py`).
 """
 
 from __future__ import annotations
@@ -27,59 +27,58 @@ from ._outpost.engine import Engine
 from ._scheduling.clock import read_seconds
 
 if find_spec("ray") is None:
-    raise ImportError(
-        "aioscheduler.ray needs Ray, of an extra: pip install aioscheduler[ray]", name="ray"
-    )
+    raise ImportError("aioscheduler.ray needs Ray: pip install 'aioscheduler[ray]'", name="ray")
 
 LAUNCHER = Path(__file__).parent / "_outpost" / "ray_launcher.py"
 RAY_CLIENT = (
-    "is an address of Ray Client, through which no connection to the nodes can be had: run this "
-    'program on a machine of the cluster and give its "host:port", or "auto"'
+    "is an address of Ray Client, which gives no connection to the nodes: run this program on a "
+    'machine of the cluster and give its "host:port", or "auto"'
 )
 _OURS = {
-    "get_if_exists": "an outpost is no one else's",
+    "get_if_exists": "an outpost belongs to one manager",
     "lifetime": "an outpost ends with its manager",
     "max_concurrency": "an outpost is called twice in its life",
     "max_restarts": "the manager starts another outpost: see its max_restarts",
     "max_task_retries": "the manager starts another outpost: see its max_restarts",
-    "name": "names tell the outposts of managers apart",
-    "namespace": "names tell the outposts of managers apart",
+    "name": "names distinguish the outposts of different managers",
+    "namespace": "names distinguish the outposts of different managers",
     "runtime_env": "give RayEngine(runtime_env=...)",
 }
-"""Options of the actor that are not the user's, and why."""
+"""Options of the actor that the user may not set, and why."""
 
 
 class RayEngine(Engine):
-    """Where a manager's workers run: on the nodes of a Ray cluster.
+    """Runs a manager's workers on the nodes of a Ray cluster.
 
         Manager(engine=RayEngine(nodes=3, workers_per_node=8))
 
-    An engine may be given to several managers: each has outposts of its own.
+    Several managers may share an engine; each gets its own outposts.
 
     Args:
-        nodes: How many outposts, each an actor that starts worker processes where Ray places it:
-            on as many nodes, as long as the cluster has them.
-        workers_per_node: How many worker processes each of them starts. The manager's `workers` is
-            the product.
-        address: The cluster's "host:port". "auto": that of the environment variable RAY_ADDRESS,
-            or the cluster that runs on this machine. "local": a Ray of one node is started beside
-            this process and ended with it, for trying and for tests.
-        lost_after: Seconds, or a timedelta, from 1 second to 1 hour, without a sign of a machine,
-            after which it is taken for lost.
-        ports: The first and the last port that an outpost may listen on, one is taken on each
-            node for each outpost there; by default whichever is free.
-        code_version: What your code is called, if you bring it to the nodes yourself: one whose
-            environment variable AIOSCHEDULER_CODE_VERSION is another, or is not set, is refused.
-        runtime_env: Ray's description of what the nodes need for your code, such as
+        nodes: How many outposts to start, 1 or more: actors that start worker processes. Ray
+            places each on a node of its own, as long as the cluster has enough.
+        workers_per_node: How many worker processes each outpost starts, 1 or more. The manager's
+            `workers` is the product.
+        address: The cluster's "host:port". "auto" means the environment variable RAY_ADDRESS, or
+            the cluster that runs on this machine. "local" starts a one-node Ray beside this
+            process and ends it with it, for experiments and tests.
+        lost_after: How long a machine may be silent before it is considered lost: from 1 second
+            to 1 hour, in seconds or as a timedelta.
+        ports: The first and the last port that outposts may listen on; each outpost uses one port
+            of its node. By default any free port.
+        code_version: The version of your code, if you install it on the nodes yourself. A node
+            whose environment variable AIOSCHEDULER_CODE_VERSION differs, or is not set, is
+            refused.
+        runtime_env: Ray's description of what the nodes need to run your code, such as
             `{"working_dir": "."}`.
         options: More options of the actor, such as `{"resources": {"fast": 1}}` or
             `{"num_cpus": 4}`; by default `num_cpus` is `workers_per_node`, and
             `scheduling_strategy` is "SPREAD".
 
     Raises:
-        TypeError: Something is of a wrong type.
-        ValueError: A number is out of range, an address cannot be used, an option is not yours to
-            give, or Ray's certificates cannot be used.
+        TypeError: A value has the wrong type.
+        ValueError: A number is out of range, the address is not usable, an option is reserved, or
+            Ray's certificates are not usable.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class RayEngine(Engine):
             actor["runtime_env"] = dict(runtime_env)
         encrypt = None
         if certificates.uses_tls():
-            certificates.context(server=False)  # refused here, not when a node is there
+            certificates.context(server=False)  # refuse bad ones now, not once a node has started
             encrypt = partial(_host_context)
         super().__init__(
             nodes=nodes,
@@ -117,7 +116,7 @@ class RayEngine(Engine):
             command=(sys.executable, "-P", str(LAUNCHER)),
             settings={
                 "address": address,
-                "directory": os.getcwd(),  # what runtime_env names is meant from here
+                "directory": os.getcwd(),  # relative paths in runtime_env start here
                 "nodes": nodes,
                 "options": _packed(actor),
                 "path": [os.path.abspath(each) for each in sys.path] if address == "local" else [],
@@ -147,7 +146,7 @@ def _check_count(name: str, count: object) -> None:
 def _read_lost_after(value: float | timedelta) -> float:
     seconds = read_seconds("lost_after", value)
     if not 1 <= seconds <= 3600:
-        # Less is no more than the pause of a busy machine, and the kernel counts in whole seconds.
+        # A busy machine may pause for less, and the kernel counts in whole seconds.
         raise ValueError(f"lost_after must be from 1 to 3600 seconds, not {seconds:g}")
     return seconds
 
@@ -179,7 +178,7 @@ def _read_options(options: Mapping[str, object] | None, workers_per_node: int) -
     _check_names("options", own)
     for name in own:
         if name in _OURS:
-            raise ValueError(f"options[{name!r}] is not yours to give: {_OURS[name]}")
+            raise ValueError(f"options[{name!r}] is reserved: {_OURS[name]}")
     for name in ("num_cpus", "num_gpus", "memory"):
         amount = own.get(name)
         if amount is None:
@@ -200,7 +199,7 @@ def _check_names(name: str, given: object) -> None:
 
 
 def _packed(options: dict[str, object]) -> str:
-    """As text that the launcher makes the same of; a strategy may be an object of Ray's."""
+    """Return text from which the launcher restores the options; a strategy may be a Ray object."""
     try:
         return base64.b64encode(pickle.dumps(options)).decode()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What addresses a task from anywhere, in every process: its reference."""
+"""References: addresses of tasks that are valid in every process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from .errors import UnknownTask
 
 
 class TaskRef(NamedTuple):
-    """Addresses a task from anywhere: immutable, hashable, picklable.
+    """The address of a task, valid in every process: immutable, hashable, picklable.
 
-    That of a durable task, as its handle or the list of tasks gives it, is good over restarts. That
-    which a task is given inside is of this manager alone.
+    A durable task's reference, from its handle or the list of tasks, stays valid across restarts.
+    One obtained inside a task is valid for this manager only.
 
     Attributes:
-        manager: The manager's id; of a durable task that of its store. A scheduler without a
+        manager: The manager's id; for a durable task its store's id. A scheduler without a
             manager has no references.
-        worker: The worker's slot, from 0; -1 of a durable task, which may be at any or at none.
-        scheduler: The scheduler within the worker, from 0; -1 of a durable task.
-        number: The task within the worker's slot; of a durable task its row in the store.
+        worker: The worker's slot, from 0; -1 for a durable task, which may be at any or at none.
+        scheduler: The scheduler within the worker, from 0; -1 for a durable task.
+        number: The task within the worker's slot; for a durable task its row in the store.
     """
 
     manager: str
@@ -29,7 +29,7 @@ class TaskRef(NamedTuple):
 
     @property
     def is_durable(self) -> bool:
-        """Whether it is of a task in a store."""
+        """Whether the task is in a store."""
         return self.worker == -1
 
     def __str__(self) -> str:
@@ -41,17 +41,17 @@ class TaskRef(NamedTuple):
 def check_ref(
     ref: object, manager: str, schedulers: Container[tuple[int, int]], store: str = ""
 ) -> None:
-    """Refuse a reference that names none of a manager's schedulers, and not its store.
+    """Refuse a reference to neither a manager's schedulers nor its store.
 
     Args:
-        ref: What was given.
+        ref: The reference to check.
         manager: The manager's id.
         schedulers: Its schedulers, as (worker, scheduler).
         store: The id of its store; "" if there is none, or it is not open.
 
     Raises:
-        UnknownTask: It is damaged, or another manager's.
-        TypeError: It is no reference.
+        UnknownTask: It is damaged, or belongs to another manager.
+        TypeError: It is not a reference.
     """
     if not isinstance(ref, TaskRef):
         raise TypeError(f"a TaskRef is needed, not {type(ref).__name__}")

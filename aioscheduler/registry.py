@@ -1,20 +1,20 @@
-"""Functions whose tasks outlive the host, by the names that the file has of them.
+"""Functions whose tasks outlive the host, by their names in the store's file.
 
     @durable("remind") ─► registry ◄─ name ─ a row of the file
                               └─ function ─► a coroutine of `schedule`
 
-The name stands in the file: a function may be moved and renamed, and goes on under its old name.
-What a task is to do when it fails is the function's, and not the file's, so that a new version of
-the program changes it for what waits already (the idea is that of River's and Oban's workers).
+The file holds only the name: a function may be moved or renamed in the code and keeps its tasks.
+Retries and timeouts belong to the function, not to the file, so that a new version of the program
+changes them for stored tasks, too (an idea of River's and Oban's workers).
 
 Rules of this file:
 
-1. A name has one function, and a function one name. What is defined again (a notebook's cell, a
-   reload, a script that is imported besides) takes the place of what it was, which stays known:
-   whoever still holds it means the new one.
-2. A coroutine shows its code, and a code may be of many functions: of those that a decorator has
-   made, and of those that a loop has. Of such a one the function is looked for.
-3. What is known is kept alive, so that no id that is known is given again.
+1. A name has one function, and a function one name. A function that is defined again (a notebook
+   cell, a reload, a script that is also imported) replaces the old one, which stays known: whoever
+   still holds it means the new one.
+2. A coroutine exposes only its code, and several functions may share one code object: those made
+   by one decorator, or in a loop. For such code the function itself is searched for.
+3. Everything registered is kept alive, so that no registered id() is ever reused.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Durable(NamedTuple):
-    """A function that was registered.
+    """A registered function.
 
     Attributes:
-        name: In the file.
-        function: It.
+        name: Its name in the file.
+        function: The function.
         qualname: Its `module:qualname`.
-        options: Of its tasks, but for their names.
-        once: Whether its tasks are not to begin a second time (`on_loss="fail"`).
+        options: The options of its tasks, except their names.
+        once: Whether its tasks must not begin a second time (`on_loss="fail"`).
     """
 
     name: str
@@ -58,9 +58,9 @@ class Durable(NamedTuple):
 
 _names: dict[str, Durable] = {}
 _functions: dict[int, Durable] = {}  # by id
-_codes: dict[int, Durable] = {}  # by id; of those that one name has
-_shared: set[int] = set()  # ids of codes that may be of several functions
-_alive: list[object] = []  # what has an id here
+_codes: dict[int, Durable] = {}  # by id; only codes that belong to one name
+_shared: set[int] = set()  # ids of codes that several functions may share
+_alive: list[object] = []  # everything whose id is used above
 
 
 def durable(
@@ -71,21 +71,21 @@ def durable(
     max_lateness: float | timedelta | None = None,
     on_loss: Literal["rerun", "fail"] = "rerun",
 ) -> Callable[[F], F]:
-    """Register an `async def` function, so that its tasks outlive the host.
+    """Register an `async def` function whose tasks outlive the host.
 
-    On a manager with a store they are kept in its file until they have ended; on any other one
-    they run as those of all functions, with these options.
+    A manager with a store keeps its tasks in the store's file until they have ended; on any other
+    manager they run like all tasks, with these options.
 
     Args:
-        name: What the file calls the function. It stays the same when the function is moved or
-            renamed, and is no other function's.
-        timeout: As of `schedule`, and so are `retry` and `max_lateness`. They belong to the
-            function: tasks that wait go by what the running program says.
-        retry: Which failures have a task start once more. No CancelledError is one, also if the
-            task raises it though nobody has asked for its end: it is a dead letter then. Nor is
-            what a task makes of a cancellation by a close, or with its worker: it has not ended.
+        name: The function's name in the file, unique to it. Keep it when the function is moved or
+            renamed in the code.
+        timeout: As for `schedule`, like `retry` and `max_lateness`. These belong to the function:
+            tasks already stored follow the options of the running program.
+        retry: Which failures are retried. A CancelledError never is: if the task raises it
+            without being cancelled, it becomes a dead letter. Whatever a task raises when a close
+            or the end of its worker cancels it does not count: the task has not ended.
         max_lateness: How late a task may start.
-        on_loss: What becomes of a task that had begun when its process, or the host, died:
+        on_loss: What happens to a task that had begun when its process, or the host, died:
             "rerun" starts it again, so that it runs at least once; "fail" makes it a dead letter,
             so that it runs at most once.
 
@@ -93,13 +93,14 @@ def durable(
         A decorator, which returns the function itself. Methods may be decorated in their class.
 
     Raises:
-        TypeError: A value is of a wrong type, or (the decorator) it is no `async def` function.
-        ValueError: A value cannot mean anything, or (the decorator) another function has the
-            name, or the function another name.
-        NotDurable: The next host could not find the function: it is made in another function.
+        TypeError: A value has the wrong type, or (from the decorator) the function is not an
+            `async def` function.
+        ValueError: A value is out of range, or (from the decorator) the name belongs to another
+            function, or the function has another name.
+        NotDurable: The next host could not find the function, as when it is defined in another.
     """
     if callable(name):
-        raise TypeError('durable() needs a name, which stands in the file: write @durable("name")')
+        raise TypeError('durable() needs a name for the store\'s file: write @durable("name")')
     name = read_text("durable's name", name, "and the decorator for a function as any other")
     if on_loss not in ("rerun", "fail"):
         raise ValueError(f'on_loss is "rerun" or "fail", not {on_loss!r:.80}')
@@ -116,22 +117,22 @@ def durable(
 
 
 def find(name: str) -> Durable | None:
-    """Return what is registered under a name."""
+    """Return the entry of a name, None if there is none."""
     return _names.get(name)
 
 
 def of_function(function: object) -> Durable | None:
-    """Return what a function is registered as. What is bound or wrapped is another one."""
+    """Return the entry of a function; a bound or wrapped function is a different one."""
     return _functions.get(id(function))
 
 
 def of_code(code: CodeType) -> Durable | None:
-    """Return what the function of a code is registered as; None for one that many may have."""
+    """Return the entry of a code's function; None for a code that several may share."""
     return _codes.get(id(code))
 
 
 def of_coroutine(coro: Any) -> Durable | None:
-    """Return what the function of an unstarted coroutine is registered as."""
+    """Return the entry of an unstarted coroutine's function."""
     if not _codes and not _shared:
         return None
     try:
@@ -147,11 +148,11 @@ def of_coroutine(coro: Any) -> Durable | None:
 
 
 def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> Options:
-    """Return the options of a task: its function's, with the name that the call gives.
+    """Return the options of a task: those of its function, with the name that the call gives.
 
     Raises:
-        TypeError: The call gives one that is the function's, or that is not for a queue.
-        ValueError: It cannot mean anything.
+        TypeError: The call gives an option that belongs to the function or is not for a queue.
+        ValueError: A value is out of range.
     """
     if durable.options.max_lateness is not None and order is not Order.TIMED:
         raise TypeError(
@@ -165,24 +166,24 @@ def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> 
         if option != "name" and value is not None:
             raise TypeError(
                 f"{option} belongs to a durable function, so that a new version of the program "
-                f"changes it for what waits: @durable({durable.name!r}, {option}=...)"
+                f"changes it for stored tasks, too: @durable({durable.name!r}, {option}=...)"
             )
     return durable.options._replace(name=read.name)
 
 
 def check_plain(function: object) -> None:
-    """Refuse a function that wraps a registered one, and is not registered itself.
+    """Refuse an unregistered function that wraps a registered one.
 
-    Its tasks would be in memory alone, and nobody would know.
+    Its tasks would be in memory only, unnoticed.
 
     Raises:
-        NotDurable: It leads to a registered one.
+        NotDurable: It wraps a registered function.
     """
     if not _functions or id(function) in _functions:
         return
     seen = {id(function)}
     left = [function]
-    while left:  # by steps: a chain may be long, and a circle
+    while left:  # not by recursion: a chain of wrappers may be long, or a cycle
         for inner in _wrapped_by(left.pop()):
             if id(inner) in seen:
                 continue
@@ -194,7 +195,7 @@ def check_plain(function: object) -> None:
 
 
 def _wrapped_by(called: object) -> Iterator[object]:
-    """Yield what a callable may call in its own place; a proxy is not asked what it stands for."""
+    """Yield the callables that this one may wrap; no attribute of a proxy is looked up."""
     kind = type(called)
     if kind is FunctionType:
         function: Any = called
@@ -215,23 +216,23 @@ def _why_not_plain(function: object, found: Durable) -> str:
     own = f'@durable("{found.name}")'
     if not isinstance(function, FunctionType):
         return (
-            f"a {type(function).__name__} of {found.qualname}, which {own} registers, would be "
-            "called in memory alone: give the function itself, with all of its arguments"
+            f"a {type(function).__name__} of {found.qualname}, which {own} registers, would not "
+            "be stored: give the function itself, with all of its arguments"
         )
     maker, inside, _ = function.__code__.co_qualname.partition(".<locals>")
     made = f"@{maker}" if inside else "another decorator"
     return (
         f"{name_of(function)} is what {made} makes of {found.qualname}, which {own} registers, and "
-        f"would be in memory alone: put {own} over {made}, so that it registers what that makes, "
-        "or schedule the function itself"
+        f"would not be stored: put {own} above {made}, so that it registers the result, or "
+        "schedule the function itself"
     )
 
 
 def _check(name: str, function: object) -> FunctionType:
-    """Return the function that is to be registered.
+    """Return the function if it can be registered.
 
     Raises:
-        TypeError: It is no `async def` function.
+        TypeError: It is not an `async def` function.
         NotDurable: The next host could not find it.
     """
     own = f'@durable("{name}")'
@@ -240,31 +241,31 @@ def _check(name: str, function: object) -> FunctionType:
     qualname = _qualname_of(function)
     if function.__name__ == "<lambda>" or "<locals>" in function.__qualname__:
         raise NotDurable(
-            f"{own} is to be found again by the next host, and {qualname} is made anew whenever "
-            "its code runs: define it at the top of a module, or in a class there, and give it "
-            "what it needs as arguments; a decorator's own function needs functools.wraps"
+            f"the next host must find {own} again, and {qualname} is created each time the code "
+            "around it runs: define it at the top of a module, or in a class there, and pass it "
+            "what it needs as arguments; a decorator's wrapper needs functools.wraps"
         )
     if not function.__code__.co_flags & inspect.CO_COROUTINE:
-        raise _refusal(own, f"{qualname}, which is none")
+        raise _refusal(own, f"{qualname}, which is not one")
     if function.__module__ == "__main__" and _is_of_many(function):
         raise NotDurable(
-            f"{qualname} is what a decorator under {own} makes, and of the script itself a worker "
-            "has the code alone, which all that the decorator makes have in common: move the "
+            f"{qualname} is made by a decorator under {own}, in the script itself: a worker gets "
+            "only its code, which everything that decorator makes has in common; move the "
             "function to a module of its own, or leave that decorator out"
         )
     return function
 
 
 def _is_of_many(function: FunctionType) -> bool:
-    """Whether other functions may have the same code: it looks at more than its class."""
+    """Return whether other functions may share its code: it closes over more than its class."""
     return function.__code__.co_freevars not in ((), ("__class__",))
 
 
 def _choose(name: str, function: FunctionType) -> tuple[Callable[..., Any], str]:
-    """Return the function that a name is to have from now on, and its qualname.
+    """Return the function that a name gets from now on, and its qualname.
 
     Raises:
-        ValueError: The name is another's, or the function has another name.
+        ValueError: The name belongs to another function, or the function has another name.
     """
     qualname = _qualname_of(function)
     known = _functions.get(id(function))
@@ -279,9 +280,9 @@ def _choose(name: str, function: FunctionType) -> tuple[Callable[..., Any], str]
     if not _is_same(before.function, function):
         raise ValueError(
             f"{before.qualname} is durable as {name!r} already, and {qualname} is another "
-            "function: give it a name of its own"
+            "function: give that one a name of its own"
         )
-    # One script, as `__main__` and as a module, which can be imported by any host.
+    # One script, run as `__main__` and imported as a module: any host can import the module.
     return (
         (before.function, before.qualname)
         if qualname.startswith("__main__:")
@@ -291,40 +292,40 @@ def _choose(name: str, function: FunctionType) -> tuple[Callable[..., Any], str]
 
 def _refusal(own: str, what: str) -> TypeError:
     return TypeError(
-        f"{own} takes an async def function, not {what}: put @durable next to the def, other "
-        "decorators under it only if they return async def functions, too"
+        f"{own} takes an async def function, not {what}: put @durable next to the def, with "
+        "other decorators under it only if they return async def functions, too"
     )
 
 
 def _qualname_of(function: FunctionType) -> str:
     module = function.__module__ or "__main__"
-    if module == "__main__":  # by `python -m` it has a name by which it can be imported
+    if module == "__main__":  # run by `python -m`, it has a name under which to import it
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         module = module if spec is None else spec.name
     return f"{module}:{function.__qualname__}"
 
 
 def _is_same(one: Any, other: FunctionType) -> bool:
-    """Whether two functions are of one line of one file, which was executed twice."""
+    """Return whether two functions come from one definition that was executed twice."""
     codes = one.__code__, other.__code__
     first, second = ((code.co_qualname, os.path.realpath(code.co_filename)) for code in codes)
-    names = one.__qualname__, other.__qualname__  # decorators' own have all one code
-    of_file = not one.__code__.co_filename.startswith("<")  # nor typed or made
+    names = one.__qualname__, other.__qualname__  # all wrappers of a decorator share one code
+    of_file = not one.__code__.co_filename.startswith("<")  # neither typed nor generated
     return of_file and first == second and names[0] == names[1]
 
 
 def adopt(code: CodeType, name: str, qualname: str, once: bool, options: Options) -> None:
-    """Register a code that has come from a host by value, and is no function's of this process."""
+    """Register a code that a host sent by value, and that no function of this process has."""
     _codes[id(code)] = Durable(name, _not_here, qualname, options, once)
     _alive.append(code)
 
 
 def _not_here(*_: object) -> None:
-    raise LookupError("this durable function is known by its code alone")
+    raise LookupError("this durable function is known only by its code")
 
 
 def _enter(entry: Durable, function: FunctionType) -> None:
-    """Make an entry that of its name, for all functions that ever had the name."""
+    """Register an entry for its name, and for all functions that ever had that name."""
     code = function.__code__
     known = _codes.get(id(code))
     if _is_of_many(function) or (known and known.name != entry.name):

@@ -1,7 +1,7 @@
-"""What a user holds of what repeats: `manager.repeat(...)` gives it, `manager.repeats()` lists it.
+"""A user's handle on a repeat: `manager.repeat(...)` returns it, `manager.repeats()` lists it.
 
-It is no task: what it enters at each of its times is one. The handle may be dropped; a repeat goes
-on until it is cancelled. What is done about it is done by its owner (`_routing.repeats`).
+A repeat is not a task: at each of its times it enters one, a run. The handle may be dropped; a
+repeat goes on until it is cancelled. Its owner does the work (`_routing.repeats`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ._scheduling.clock import to_datetime
 from .task import Task
 
 NOBODY: frozenset[Task[Any]] = frozenset()
-"""In the place of runs, while there is none, as for most of the time."""
+"""The runs of a repeat that has none, as it does most of the time."""
 
 
 class Owner(Protocol):
-    """Who looks after repeats."""
+    """The keeper of repeats."""
 
     async def pause(self, repeat: Repeat) -> None: ...
     async def resume(self, repeat: Repeat) -> None: ...
@@ -28,9 +28,9 @@ class Owner(Protocol):
 
 
 class Repeat:
-    """A handle on what repeats. Made by `Manager.repeat`, never by hand."""
+    """A handle on a repeat. Made by `Manager.repeat`, never by hand."""
 
-    # There may be a hundred thousand of them, and so there are no objects for their parts.
+    # There may be a hundred thousand of them, so no part has an object of its own.
     __slots__ = (
         "__weakref__",
         "_free",
@@ -59,21 +59,20 @@ class Repeat:
         self._id = id_
         self._terms = terms
         self._work = work  # makes its runs
-        self._own = own  # what of that is not as in others that do the same
-        self._runs: Collection[Task[Any]] = NOBODY  # that have not ended
-        self._since: int | None = (
-            0  # when its rule was given, if a file does not have it; None: yet
-        )
-        self._free = 0  # since when there is none, if there is none
-        self._held = False  # whether it waits for their end
-        self._wake: int | None = None  # when it is looked at next
-        self._kept = False  # whether the file of a store has it
+        self._own = own  # the part of the work not shared with other repeats
+        self._runs: Collection[Task[Any]] = NOBODY  # those that have not ended
+        # When its rule was given, if the file cannot keep it; None: not yet.
+        self._since: int | None = 0
+        self._free = 0  # since when no run is left, if none is
+        self._held = False  # whether it waits for its runs to end
+        self._wake: int | None = None  # when to look at it next
+        self._kept = False  # whether it is in the file of a store
         self._is_over = False
         self._progress = progress
 
     @property
     def _progress(self) -> Progress:
-        """How far it is."""
+        """The part of its state that changes, as one value."""
         paused = self._paused
         reason = paused if isinstance(paused, str) else None
         return Progress(
@@ -87,27 +86,27 @@ class Repeat:
 
     @property
     def _rule_known(self) -> bool:
-        """Whether it is not in a file that cannot keep its rule, which is to be given yet."""
+        """Whether its rule is known; False if its file cannot keep it and nobody gave it yet."""
         return self._since is not None
 
     @property
     def id(self) -> str:
-        """Its id: no other repeat of its manager has it, though a task may."""
+        """Its id, unique among the repeats of its manager; a task may have the same."""
         return self._id
 
     @property
     def rule(self) -> str:
-        """Its rule, as a text."""
+        """Its rule as text."""
         return self._terms.text
 
     @property
     def name(self) -> str:
-        """What its runs are called: the option `name`, or their function's `module:qualname`."""
+        """The name of its runs: the option `name`; by default the function's `module:qualname`."""
         return str(self._work.name)
 
     @property
     def next(self) -> datetime | None:
-        """Its next nominal time, in aware UTC; None if there is none, or if its rule has failed.
+        """Its next nominal time, aware UTC; None if there is none or its rule has failed.
 
         The run itself starts up to `jitter` later.
         """
@@ -115,71 +114,71 @@ class Repeat:
 
     @property
     def last(self) -> datetime | None:
-        """The last nominal time for which a run was entered; None: there was none."""
+        """The last nominal time for which a run was entered, aware UTC; None before the first."""
         return _shown(self._last)
 
     @property
     def ran(self) -> int:
-        """How many runs were entered."""
+        """The number of runs entered so far."""
         return self._ran
 
     @property
     def skipped(self) -> int:
-        """How many nominal times were not run."""
+        """The number of nominal times that were skipped."""
         return self._skipped
 
     @property
     def running(self) -> int:
-        """How many of its runs have been entered and have not ended."""
+        """The number of its runs that have been entered and have not ended."""
         return len(self._runs)
 
     @property
     def paused(self) -> bool:
-        """Whether it stands still, because somebody asked for that or its rule has failed."""
+        """Whether it is paused, by request or because its rule has failed."""
         return self._paused is not False
 
     @property
     def reason(self) -> str | None:
-        """Why it stands still, if nobody asked for that."""
+        """Why it is paused, if not by request; else None."""
         if not self._rule_known:
             return (
-                "the file does not have its rule, which is an object of the program's: it goes on "
-                "when manager.repeat() is called with its id"
+                "its rule is an object of the program, which the file cannot keep: it goes on when "
+                "manager.repeat() is called with its id"
             )
         return self._paused if isinstance(self._paused, str) else None
 
     async def pause(self) -> None:
-        """Let it stand still, over restarts, too; nominal times that pass meanwhile are skipped.
+        """Pause it, across restarts, too; nominal times that pass meanwhile are skipped.
 
-        Runs that were entered go on. On a manager with a store a durable one is on disk as paused
-        when this returns, and so with the others.
+        Runs already entered go on. If it is kept in a store, the pause is on disk when this
+        returns; the same holds for `resume` and `cancel`.
 
         Raises:
             RuntimeError: It was cancelled, or this is another loop or thread.
             ManagerClosed: Its manager was closed, or has failed.
-            StoreError: It cannot be written.
+            StoreError: The change cannot be written.
         """
         await self._owner.pause(self)
 
     async def resume(self) -> None:
-        """Have it go on, with its first nominal time from now on.
+        """Resume it, from its first nominal time after now.
 
         Raises:
-            RuntimeError: As `pause`; or its rule is not known yet, see `reason`.
-            ManagerClosed: As `pause`.
-            StoreError: As `pause`.
+            RuntimeError: As for `pause`; or its rule is not known yet, see `reason`.
+            ManagerClosed: As for `pause`.
+            StoreError: As for `pause`.
         """
         await self._owner.resume(self)
 
     async def cancel(self) -> None:
-        """End it for good. A run that has begun goes on, one that waits to start is cancelled.
+        """End it for good. Runs that have begun go on, pending ones are cancelled.
 
-        Its id is free at once. May be called again.
+        Its id is free at once. Cancelling it again does no harm.
 
         Raises:
             RuntimeError: This is another loop or thread.
-            ManagerClosed: As `pause`.
-            StoreError: As `pause`.
+            ManagerClosed: As for `pause`.
+            StoreError: As for `pause`.
         """
         await self._owner.cancel(self)
 

@@ -1,10 +1,10 @@
-"""When a task that failed starts once more: `Retry`, one of the options of a task.
+"""Whether and when a failed task is retried: `Retry`, one of the options of a task.
 
-    it raises ─► wait_before_retry ─┬─► nanoseconds: it is pending again, until then
+    it raises ─► wait_before_retry ─┬─► nanoseconds: it is pending again for that long
                                     └─► None: that was its last attempt; its failure says so
 
-The names are those of stamina (https://stamina.hynek.me), and so is the formula of the wait. That
-it is pending again, and who keeps it meanwhile, is not known here.
+The names and the formula of the wait are those of stamina (https://stamina.hynek.me). Who keeps
+the task while it waits is not known here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEVER = (
     *(asyncio.CancelledError, SystemExit, KeyboardInterrupt, GeneratorExit),
     *(WorkerLost, TooLate),
 )
-"""What is never retried: it says that nobody wants the task to go on, or that it cannot."""
+"""Never retried: nobody wants the task to go on, or it cannot."""
 
 _ODD = (
     inspect.iscoroutinefunction,
@@ -38,32 +38,32 @@ _ODD = (
     inspect.isgeneratorfunction,
 )
 _ANSWER = "its answer, if not True or False,"
-_LONGEST = 200  # characters of what a predicate has raised
+_LONGEST = 200  # characters shown of what a predicate raised
 
 
 @dataclass(frozen=True, eq=False)
 class Retry:
-    """Which failures have a task start once more, how often, and after which waits.
+    """Which failures of a task are retried, how often, and after which waits.
 
-    After the nth attempt that failed it waits `wait_initial * wait_exp_base ** (n - 1)` seconds and
-    a random part of `wait_jitter`, `wait_max` at most. Never retried: a cancelled task, whoever has
-    raised its CancelledError, SystemExit and KeyboardInterrupt, `WorkerLost`, `TooLate`, and a task
-    whose arguments could not be decoded.
+    The wait after the nth failed attempt is `wait_initial * wait_exp_base ** (n - 1)` plus a random
+    part of `wait_jitter`, at most `wait_max`. Never retried: a CancelledError (whoever raised it),
+    SystemExit, KeyboardInterrupt, `WorkerLost`, `TooLate`, and a task whose arguments could not be
+    decoded.
 
     Args:
-        on: An exception class, a tuple of them, or a function of the exception. That returns True
-            or False, or seconds (a number, or a timedelta) to wait, however many. If it raises or
-            returns anything else, there is no retry, and a note on the failure says why.
-        attempts: How many may fail, the first included; 1 or more. That a worker died with the
-            task does not count.
-        wait_initial: Seconds, or a timedelta.
-        wait_max: Seconds, or a timedelta.
-        wait_exp_base: 1 or more; 1 has all waits alike.
-        wait_jitter: Seconds, or a timedelta.
+        on: An exception class, a tuple of them, or a function of the exception that returns True
+            or False, or the wait itself in seconds (a number or a timedelta), without limit. If it
+            raises or returns anything else, there is no retry, and a note on the failure says why.
+        attempts: How many may fail, the first included; 1 or more. Attempts lost with a worker do
+            not count.
+        wait_initial: The first wait; seconds (0 or more) or a timedelta.
+        wait_max: The longest wait, jitter included; seconds (0 or more) or a timedelta.
+        wait_exp_base: The factor from each wait to the next; 1 or more, 1 keeps them equal.
+        wait_jitter: The longest random addition; seconds (0 or more) or a timedelta.
 
     Raises:
-        TypeError: Something is of a wrong type.
-        ValueError: A number is out of range.
+        TypeError: A value has the wrong type.
+        ValueError: A value is out of range.
     """
 
     on: type[BaseException] | tuple[type[BaseException], ...] | Predicate = Exception
@@ -83,11 +83,11 @@ class Retry:
                 f"attempts counts the first one, so it is 1 or more, not {self.attempts}"
             )
         for name in ("wait_initial", "wait_max", "wait_jitter"):
-            # Seconds from here on, whatever was given.
+            # Seconds from here on, even if a timedelta was given.
             object.__setattr__(self, name, read_seconds(name, getattr(self, name)))
         object.__setattr__(self, "wait_exp_base", _read_factor(self.wait_exp_base))
 
-    # Equal ones travel once. A predicate is itself alone, whatever its class takes for equal.
+    # Equal ones travel once. Predicates are compared by identity: their class may define ==.
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Retry) and self._key == other._key
@@ -115,13 +115,13 @@ def _check_on(on: object) -> None:
         )
     for body in (on, type(on).__call__):
         if any(is_odd(body) for is_odd in _ODD):
-            raise TypeError("on is a plain function: what others return is never True")
+            raise TypeError("on must be a plain function: a coroutine or generator is never True")
     try:
         inspect.signature(on).bind(None)
     except TypeError as error:
         raise TypeError(f"on is called with one argument, the exception: {error}") from None
     except ValueError:
-        pass  # a builtin that does not say what it takes
+        pass  # a builtin without a signature
 
 
 def _read_factor(base: float) -> float:
@@ -139,16 +139,16 @@ def _read_factor(base: float) -> float:
 def wait_before_retry(
     retry: Retry, error: BaseException, failed: int, rand: Callable[[], float] = random.random
 ) -> int | None:
-    """Return how long a task that failed waits for its next attempt, in nanoseconds.
+    """Return how long a failed task waits for its next attempt, in nanoseconds.
 
-    None if that was its last one; what it raised has a note then of how many there were. Does not
-    fail, whatever a predicate or a class of the user's does.
+    None if there is none. The exception then has a note of how many attempts there were, unless it
+    is never retried. Never fails, whatever the user's predicate or classes do.
 
     Args:
-        retry: Of the task.
+        retry: The task's option.
         error: What it raised.
         failed: How many of its attempts have failed, this one included.
-        rand: Gives a number from 0 to 1.
+        rand: Returns a number from 0 to 1.
     """
     if issubclass(type(error), _NEVER):
         return None
@@ -165,13 +165,13 @@ def _ask(
 ) -> float | None:
     """Return seconds, None for no retry."""
     on = retry.on
-    try:  # a metaclass may decide what is a subclass, and so a class is as a function
+    try:  # a metaclass may define issubclass, so a class may raise as a function may
         answer = issubclass(type(error), on) if isinstance(on, tuple | type) else on(error)
         if answer is True:
             return _back_off(retry, failed, rand)
         return None if answer is False else read_seconds(_ANSWER, answer)
     except BaseException as reason:  # noqa: BLE001  whatever a user's function may raise
-        _note(error, "not retried, for its predicate gave no answer: {}", _line_of(reason))
+        _note(error, "not retried, as its predicate gave no answer: {}", _line_of(reason))
         return None
 
 
@@ -188,13 +188,13 @@ def _back_off(retry: Retry, failed: int, rand: Callable[[], float]) -> float:
 
 
 def _note(error: BaseException, text: str, *items: object) -> None:
-    with suppress(BaseException):  # its class may forbid it, and a number be too long for a text
+    with suppress(BaseException):  # its class may forbid it, or an int be too long to print
         BaseException.add_note(error, text.format(*items))
 
 
 def _line_of(error: BaseException) -> str:
-    """Type and text, in one line that is not long. Does not fail."""
-    name: str = vars(type)["__name__"].__get__(type(error))  # a metaclass may forbid the other way
+    """Return type and text in one short line; never fail."""
+    name: str = vars(type)["__name__"].__get__(type(error))  # a metaclass may override __name__
     try:
         text = " ".join(str(error).split())
     except BaseException:  # noqa: BLE001  a user's __str__ may raise anything

@@ -1,13 +1,13 @@
-"""When something repeats: `Every`, `Cron`, or any object with `next(after)`.
+"""The rules of repeats: `Every`, `Cron`, or any object with `next(after)`.
 
     rule.next(after) ─► the first of its times after that, aware; None: there is none
 
-A rule is a value and has no state: who asks keeps the last time, and asks for the one after it.
-`str()` says what it is, so that an unchanged rule is recognised when a program starts again.
+A rule is a value without state: the caller keeps the last time and asks for the one after it.
+Its `str()` identifies it, so that an unchanged rule is recognised when a program starts again.
 
-Cron expressions are read by cronsim (https://github.com/cuu508/cronsim), in local time only. What
-the clocks of a zone do is decided here, by the conventions of Debian's cron; of a zone nothing is
-asked but the local time of a moment. Here are no repeats: what becomes of a time is not known.
+Cron expressions are parsed by cronsim (https://github.com/cuu508/cronsim), in local time only.
+Clock changes are handled here, by the conventions of Debian's cron; a zone is asked only for the
+local time of a moment. Repeats themselves must not be known here.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["Cron", "Every"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
-_DAY = timedelta(days=1)  # no offset is as much
+_DAY = timedelta(days=1)  # every offset is smaller
 
 
 class Rule(Protocol):
-    """What gives the times of a repeat. Its `str()` tells it from others."""
+    """The source of the times of a repeat. Its `str()` identifies it."""
 
     def next(self, after: datetime, /) -> datetime | None:
         """Return the first time after `after` (aware); None if there is none."""
@@ -39,19 +39,18 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """The same time from each to the next: `start + n * step`, for n from 0 on.
+    """Times at a fixed interval: `start + n * step`, for n from 0 on.
 
-    It is arithmetic in UTC, exact to the microsecond: it never drifts, and no change of a clock's
-    zone moves it. Without a start it counts from where it is asked, so that the one after `after`
-    is `after + step`: who asks for the one after the last one has them all, and no other.
+    The arithmetic is in UTC and exact to the microsecond: it never drifts, and clock changes do
+    not move it. Without a start, the time after `after` is `after + step`.
 
     Args:
-        step: Seconds, or a timedelta; a microsecond or more.
-        start: The first time, aware. A rule that is made with another one at each start of the
-            program is another rule each time.
+        step: The interval, in seconds or as a timedelta; a microsecond or more.
+        start: The first time, aware. Keep it fixed: with a start that differs each time the
+            program starts, the rule is a different one each time.
 
     Raises:
-        TypeError: Something is of a wrong type.
+        TypeError: A value has the wrong type.
         ValueError: The step is less than a microsecond or not finite, or the start is naive.
     """
 
@@ -65,7 +64,7 @@ class Every:
             object.__setattr__(self, "start", _read_moment("start", self.start))
 
     def next(self, after: datetime) -> datetime | None:
-        """Return the first time after `after`, in UTC; None if it is beyond the year 9999."""
+        """Return the first time after `after` (aware), in UTC; None if beyond the year 9999."""
         after = _read_moment("after", after)
         try:
             if self.start is None:
@@ -88,22 +87,23 @@ class Every:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Cron:
-    """A cron expression, read in the local time of a zone.
+    """A cron expression, evaluated in the local time of a zone.
 
-    A local time that does not exist is the end of the gap; one that comes twice is the first.
-    Where minute or hour begins with `*` it is each minute that the clock really shows, be it
-    twice or never: `0 2 * * *` is once every day, `*/15 * * * *` each real quarter of an hour.
+    A local time skipped by the clock stands for the end of the gap; a repeated one for its first
+    occurrence. If the minute or hour field begins with `*`, every minute that the clock really
+    shows counts, be it twice or never: `0 2 * * *` is once every day, `*/15 * * * *` every real
+    quarter of an hour.
 
     Args:
-        expression: Five fields: minute, hour, day of the month, month, day of the week. As of
-            Debian's cron, and `L`, `LW`, `5L` and `5#3` for the last day, the last weekday, the
-            last Friday and the third one.
+        expression: Five fields: minute, hour, day of the month, month, day of the week. The syntax
+            is that of Debian's cron, plus `L`, `LW`, `5L` and `5#3` for the last day, the last
+            weekday, the last Friday and the third Friday.
         timezone: A name such as "Europe/Berlin", or a tzinfo; there is no default.
 
     Raises:
         ImportError: The extra `cron` is not installed.
-        TypeError: Something is of a wrong type.
-        ValueError: The expression is wrong, or there is no such zone.
+        TypeError: A value has the wrong type.
+        ValueError: The expression is invalid, or there is no such zone.
     """
 
     expression: str
@@ -119,11 +119,11 @@ class Cron:
         _check_expression(self.expression)
 
     def next(self, after: datetime) -> datetime | None:
-        """Return the first time after `after`, in UTC; None if there is none for 50 years."""
+        """Return the first time after `after` (aware), in UTC; None if none comes in 50 years."""
         return next(self.iterate(after), None)
 
     def iterate(self, after: datetime) -> Iterator[datetime]:
-        """Give all times after `after`, for less than by asking for each."""
+        """Yield all times after `after` (aware), in UTC; cheaper than calling `next` for each."""
         after = _read_moment("after", after)
         minute, hour = self.expression.split()[:2]
         shown = minute.startswith("*") or hour.startswith("*")
@@ -131,20 +131,20 @@ class Cron:
             yield from self._shown(after) if shown else self._reached(after)
 
     def _reached(self, after: datetime) -> Iterator[datetime]:
-        """Give the first moment at which the clock has come to each matching local time."""
+        """Yield the first moment at which the clock reaches each matching local time."""
         for local in self._matches(_wall(after, self._zone)):
             moment = _when_reached(local, self._zone)
-            if moment > after:  # not so in an hour that comes again, and for others of one gap
+            if moment > after:  # else in a repeated hour, or in a gap already yielded for
                 after = moment
                 yield moment
 
     def _shown(self, after: datetime) -> Iterator[datetime]:
-        """Give the moments at which the clock shows a matching local time."""
+        """Yield the moments at which the clock shows a matching local time."""
         since, wall = after, _wall(after, self._zone)
         while True:
             offset, change = _offset(since, self._zone), None
             for local in self._matches(wall):
-                # That is its moment if the clock goes on until then as it goes now.
+                # Right if the offset does not change until then.
                 moment = local.replace(tzinfo=UTC) - offset
                 change = _first_change(since, moment, self._zone)
                 if change is not None:
@@ -156,10 +156,10 @@ class Cron:
             since, wall = change, _wall(change, self._zone) - _SECOND
 
     def _matches(self, after: datetime) -> Iterator[datetime]:
-        """Give the matching local times after one, all of them naive."""
+        """Yield the matching local times after one, all of them naive."""
         return iter(_cronsim().CronSim(self.expression, after))
 
-    # Zones are equal by name: `ZoneInfo` may be made twice of one.
+    # Zones are compared by name: two `ZoneInfo` objects of one zone are not equal.
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cron) and str(self) == str(other)
@@ -186,7 +186,7 @@ def _offset(moment: datetime, zone: tzinfo) -> timedelta:
 
 
 def _wall(moment: datetime, zone: tzinfo) -> datetime:
-    """Return what a clock shows, naive."""
+    """Return the local time that a clock shows, naive."""
     return moment.astimezone(zone).replace(tzinfo=None)
 
 
@@ -197,7 +197,7 @@ def _when_reached(local: datetime, zone: tzinfo) -> datetime:
         local: A naive datetime.
         zone: Where the clock is.
     """
-    since = local.replace(tzinfo=UTC) - _DAY  # it is not reached yet, whatever the zone
+    since = local.replace(tzinfo=UTC) - _DAY  # not reached yet, whatever the zone
     while True:
         moment = max(since, local.replace(tzinfo=UTC) - _offset(since, zone))
         change = _first_change(since, moment, zone)
@@ -207,9 +207,9 @@ def _when_reached(local: datetime, zone: tzinfo) -> datetime:
 
 
 def _first_change(since: datetime, until: datetime, zone: tzinfo) -> datetime | None:
-    """Return the first moment after `since` with another offset, `until` at the latest.
+    """Return the first moment after `since`, up to `until`, with another offset; else None.
 
-    No zone has two changes a day that cancel each other, so it is looked for by days.
+    It searches by days: no zone has two changes in one day that cancel each other.
     """
     offset = _offset(since, zone)
     low = since
@@ -220,9 +220,9 @@ def _first_change(since: datetime, until: datetime, zone: tzinfo) -> datetime | 
         low = high
     else:
         return None
-    low = low.replace(microsecond=0)  # a change is at a full second
+    low = low.replace(microsecond=0)  # changes are at full seconds
     seconds = -(-(high - low) // _SECOND)
-    first, last = 0, seconds  # the offset is another one at the last
+    first, last = 0, seconds  # the offset differs at the last
     while last - first > 1:
         middle = (first + last) // 2
         if _offset(low + middle * _SECOND, zone) == offset:
@@ -232,11 +232,11 @@ def _first_change(since: datetime, until: datetime, zone: tzinfo) -> datetime | 
     return low + last * _SECOND
 
 
-# ---- what is given
+# ---- arguments
 
 
 def _cronsim() -> ModuleType:
-    try:  # an extra, which programs without a Cron do not need
+    try:  # an extra: programs without a Cron do not need it
         import cronsim
     except ImportError as error:
         raise ImportError(
@@ -248,7 +248,7 @@ def _cronsim() -> ModuleType:
 def _read_step(step: timedelta | float) -> timedelta:
     seconds = read_seconds("the step", step, above_zero=True)
     try:
-        if isinstance(step, timedelta):  # exactly, and no subclass
+        if isinstance(step, timedelta):  # exact, and not of a subclass
             found = timedelta(step.days, step.seconds, step.microseconds)
         else:
             found = timedelta(seconds=step)
@@ -260,7 +260,7 @@ def _read_step(step: timedelta | float) -> timedelta:
 
 
 def _read_moment(name: str, moment: datetime) -> datetime:
-    """Return an aware datetime in UTC, as none of a subclass."""
+    """Return a moment in UTC, as a plain datetime; refuse a naive one."""
     if not isinstance(moment, datetime):
         raise TypeError(f"{name} is a datetime, not {type(moment).__name__}")
     if moment.tzinfo is UTC and type(moment) is datetime:
@@ -307,19 +307,19 @@ def _check_expression(expression: str) -> None:
         )
     try:
         _cronsim().CronSim(expression, _EPOCH.replace(tzinfo=None))
-    except Exception as error:  # its own, and what it has not thought of
+    except Exception as error:  # cronsim's own error, and any that it lets through
         raise ValueError(f"cron expression {expression!r}: {error or repr(error)}") from error
 
 
 def check_text(what: str, thing: object) -> None:
-    """Refuse what has no text of its own.
+    """Refuse an object without a text of its own.
 
     Args:
-        what: It is called so in the refusal.
+        what: Its name in the error message.
         thing: A rule or a zone.
 
     Raises:
-        TypeError: Its `str()` is that of `object`, another one at each start.
+        TypeError: Its `str()` is that of `object`, which differs at each start.
     """
     kind = type(thing)
     if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:

@@ -1,4 +1,4 @@
-"""The three schedulers of one event loop. To use every core, put a `Manager` in their place."""
+"""The three schedulers for one event loop. To use every core, use a `Manager` instead."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
 
 
 class _NoCounter:
-    """Counts nothing: there is one scheduler, and its engine knows what waits."""
+    """Counts nothing: the only scheduler's engine knows its pending tasks."""
 
     def count_waiting(self, worker: int, scheduler: int, change: int) -> None: ...
     def count_ended(self, worker: int, scheduler: int, count: int) -> None: ...
@@ -53,7 +53,7 @@ class _NoCounter:
 
 
 class _Scheduler:
-    """What the three have in common: a link with one engine, a limit, a life."""
+    """The base of the three: a link with one engine, a limit, start and close."""
 
     order: ClassVar[Order]
     prefer_utc: bool = True
@@ -69,21 +69,21 @@ class _Scheduler:
 
     @property
     def is_started(self) -> bool:
-        """Whether it runs: started, and not closed."""
+        """Whether it has been started and not closed."""
         return self._link.loop is not None and not self._closed
 
     def __len__(self) -> int:
-        """How many tasks wait to start."""
+        """Return the number of pending tasks."""
         return self._link.engines[0].pending
 
     def __bool__(self) -> bool:
         return True
 
     def start(self) -> None:
-        """Begin to run tasks.
+        """Start running tasks.
 
         Raises:
-            RuntimeError: It was started before, or no event loop is running.
+            RuntimeError: It was already started, or no event loop is running.
             ManagerClosed: It was closed.
         """
         if self._loop_thread.loop is not None:
@@ -91,25 +91,31 @@ class _Scheduler:
         if self._closed:
             raise ManagerClosed(f"this {type(self).__name__} was closed; make a new one")
         if self._link.loop is not None:
-            raise RuntimeError(f"this {type(self).__name__} was started already")
+            raise RuntimeError(f"this {type(self).__name__} was already started")
         loop = running_loop("start()")
         self._loop_thread.enter(loop)
         self._link.start(loop)
 
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel a pending or running task; False if it has ended or is not of this scheduler.
+        """Cancel a pending or running task.
+
+        Args:
+            task: A handle from `schedule`.
+
+        Returns:
+            False if the task has ended or belongs to another scheduler.
 
         Raises:
-            TypeError: It is no handle.
-            RuntimeError: It is called in another thread than that of the loop.
+            TypeError: `task` is not a handle.
+            RuntimeError: Called outside the loop's thread.
         """
         self._loop_thread.check("scheduler.cancel, task")
         if not isinstance(task, Task):
-            raise TypeError(f"cancel() takes what schedule() gave, not {type(task).__name__}")
+            raise TypeError(f"cancel() takes a Task from schedule(), not {type(task).__name__}")
         return task._home is self._link and task.cancel()
 
     async def close(self) -> None:
-        """Stop for good: cancels the pending tasks, waits for the running ones without limit."""
+        """Stop for good: cancel pending tasks and wait, without limit, for running ones."""
         await self._close(None)
 
     async def __aenter__(self) -> Self:
@@ -128,7 +134,7 @@ class _Scheduler:
         loop = self._loop_thread.loop
         if loop is not None and loop.is_closed() and not self._loop_thread.left_behind:
             self._closed = True
-            self._link.kill(ManagerClosed("the event loop of this scheduler was closed before"))
+            self._link.kill(ManagerClosed("the event loop of this scheduler was closed before it"))
             return
         if loop is not None:
             self._loop_thread.check_inside()
@@ -137,7 +143,7 @@ class _Scheduler:
         await self._link.close(timeout)
         if cancelled := self._count_cancelled() - before:
             log.info(
-                "the close() of a %s cancelled %s unfinished tasks",
+                "close() of a %s cancelled %s unfinished tasks",
                 type(self).__name__,
                 f"{cancelled:,}",
             )
@@ -173,8 +179,12 @@ class TimedScheduler(_Scheduler):
     """Runs each coroutine at its time, never early; equal times in the order of scheduling.
 
     Args:
-        max_tasks: How many tasks may wait at a time, 1 or more; None for no limit.
-        prefer_utc: Whether a naive datetime is UTC; else it is local time.
+        max_tasks: How many tasks may be pending at once, 1 or more; None for no limit.
+        prefer_utc: Whether naive datetimes are UTC; otherwise they are local time.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ValueError: `max_tasks` is less than 1.
     """
 
     order = Order.TIMED
@@ -194,17 +204,20 @@ class TimedScheduler(_Scheduler):
 
         Args:
             coro: A coroutine that has not started, or another awaitable.
-            when: A datetime (a naive one as `prefer_utc` says), or a timedelta from now;
-                None is at once.
+            when: A datetime (a naive one is UTC or local time, by `prefer_utc`), or a timedelta
+                from now; None means at once.
             **options: `name`, `timeout`, `max_lateness`, `retry`; see `options.TaskOptions`.
 
+        Returns:
+            A handle on the task, which may be dropped.
+
         Raises:
-            ValueError: The time has passed, or an option cannot mean anything.
-            TypeError: `coro` cannot be awaited from its beginning, `when` is no time, or an
-                option is of a wrong type.
-            TaskLimitReached: `max_tasks` tasks are waiting.
+            ValueError: The time has passed, or an option is out of range.
+            TypeError: `coro` is not awaitable or has already started, `when` is not a time, or an
+                option is unknown or has the wrong type.
+            TaskLimitReached: `max_tasks` tasks are pending.
             ManagerClosed: The scheduler was closed.
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called outside the loop's thread.
         """
         return self._schedule(coro, when, options)
 
@@ -213,7 +226,11 @@ class QueuedScheduler(_Scheduler):
     """Runs one coroutine at a time, first in, first out.
 
     Args:
-        max_tasks: How many tasks may wait at a time, 1 or more; None for no limit.
+        max_tasks: How many tasks may be pending at once, 1 or more; None for no limit.
+
+    Raises:
+        TypeError: `max_tasks` is not an int.
+        ValueError: `max_tasks` is less than 1.
     """
 
     order = Order.FIFO
@@ -224,20 +241,23 @@ class QueuedScheduler(_Scheduler):
     def schedule(
         self, coro: Awaitable[T], when: None = None, **options: Unpack[TaskOptions]
     ) -> Task[T]:
-        """Have `coro` run when its turn comes.
+        """Queue `coro` to run when its turn comes.
 
         Args:
             coro: A coroutine that has not started, or another awaitable.
-            when: None: a queue runs tasks in turn.
+            when: Must be None: a queue runs tasks in turn.
             **options: `name`, `timeout`, `retry`; see `options.TaskOptions`.
 
+        Returns:
+            A handle on the task, which may be dropped.
+
         Raises:
-            ValueError: An option cannot mean anything.
-            TypeError: `coro` cannot be awaited from its beginning, a time was given, or an option
-                is of a wrong type, or `max_lateness`.
-            TaskLimitReached: `max_tasks` tasks are waiting.
+            ValueError: An option is out of range.
+            TypeError: `coro` is not awaitable or has already started, a time was given, or an
+                option is unknown, has the wrong type or is `max_lateness`.
+            TaskLimitReached: `max_tasks` tasks are pending.
             ManagerClosed: The scheduler was closed.
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called outside the loop's thread.
         """
         return self._schedule(coro, when, options)
 
@@ -246,7 +266,11 @@ class LifoQueuedScheduler(QueuedScheduler):
     """Runs one coroutine at a time, last in, first out.
 
     Args:
-        max_tasks: How many tasks may wait at a time, 1 or more; None for no limit.
+        max_tasks: How many tasks may be pending at once, 1 or more; None for no limit.
+
+    Raises:
+        TypeError: `max_tasks` is not an int.
+        ValueError: `max_tasks` is less than 1.
     """
 
     order = Order.LIFO
@@ -255,15 +279,15 @@ class LifoQueuedScheduler(QueuedScheduler):
 def make_model(
     cls: type[TimedScheduler] | type[QueuedScheduler], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TimedScheduler | QueuedScheduler:
-    """Give a scheduler as each of a manager's is to be: it knows what its words mean.
+    """Return a model of a manager's schedulers: its class validates and reads their arguments.
 
     Args:
-        cls: Which of the three.
-        args: What it takes.
-        kwargs: The same, and whatever the manager did not know.
+        cls: One of the three classes.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments: all that the manager does not know.
 
     Raises:
-        TypeError: `cls` is none of the three, or does not take that.
+        TypeError: `cls` is none of the three, or does not accept an argument.
         ValueError: A value is out of range.
     """
     if cls not in (TimedScheduler, QueuedScheduler, LifoQueuedScheduler):
@@ -282,4 +306,4 @@ def make_model(
             f"{cls.__name__}({', '.join(signature.parameters)})"
             + (f"; did you mean {' and '.join(near)}?" if near else "")
         ) from None
-    return cls(*args, **kwargs)  # refuses wrong values, and reads the right ones
+    return cls(*args, **kwargs)

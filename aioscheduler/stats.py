@@ -1,6 +1,6 @@
-"""What `Manager.stats()` gives: frozen, plain values, fit for JSON.
+"""The result of `Manager.stats()`: frozen plain values, ready for JSON.
 
-A counter has its name in three places: a field of `WorkerStats` and `ManagerStats`, the table
+A counter is named in three places: a field of `WorkerStats` and `ManagerStats`, the table
 `COUNTS`, and the line that counts it (`counts["retried"] += 1`, in a link or a supervisor). The
 sums, the metrics and the columns of `aioscheduler top` follow from the table.
 """
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 
 class Kind(StrEnum):
-    """What a count is of.
+    """The kind of a count.
 
     Attributes:
-        NOW: Tasks that are there now: it goes up and down. The others only grow.
-        OUTCOME: Tasks that ended in one way; each task is counted in one of these.
+        NOW: Tasks in one state now: it goes up and down. The others only grow.
+        OUTCOME: Tasks that ended in one way; each task is counted in exactly one of these.
         EVENT: How many times something happened.
     """
 
@@ -28,15 +28,15 @@ class Kind(StrEnum):
 
 
 class Count(NamedTuple):
-    """What is known of a count but its value.
+    """The description of a count.
 
     Attributes:
-        kind: What it is of.
+        kind: Its kind.
         help: What it counts, in a sentence.
-        metric: Its name for Prometheus, after `aioscheduler_`; outcomes are labels of one.
-        head: Of its column in `aioscheduler top`; "": it has none.
-        short: The same, where there is little room.
-        rare: Whether `top` has the column only while it is not 0 everywhere.
+        metric: Its Prometheus name, after `aioscheduler_`; all outcomes are labels of one metric.
+        head: The heading of its column in `aioscheduler top`; "" for no column.
+        short: The same, for narrow terminals.
+        rare: Whether `top` hides the column while it is 0 everywhere.
     """
 
     kind: Kind
@@ -48,7 +48,7 @@ class Count(NamedTuple):
 
 
 COUNTS = {
-    "pending": Count(Kind.NOW, "Tasks that wait to start.", "tasks_pending", "pending", "pending"),
+    "pending": Count(Kind.NOW, "Tasks waiting to start.", "tasks_pending", "pending", "pending"),
     "running": Count(
         Kind.NOW, "Tasks that have started and not ended.", "tasks_running", "running", "run"
     ),
@@ -70,7 +70,7 @@ COUNTS = {
     ),
     "retried": Count(
         Kind.EVENT,
-        "Attempts that failed and are followed by another.",
+        "Failed attempts that are followed by another.",
         "task_retries",
         "retried",
         "retry",
@@ -78,7 +78,7 @@ COUNTS = {
     ),
     "too_late": Count(
         Kind.EVENT,
-        "Tasks that did not start, as they were too late; also in `failed`.",
+        "Tasks not started because they were too late; also in `failed`.",
         "tasks_too_late",
         "too late",
         "late",
@@ -94,26 +94,26 @@ COUNTS = {
     ),
     "logs_dropped": Count(
         Kind.EVENT,
-        "Log records that were too many for the host.",
+        "Log records dropped as the host could not keep up.",
         "log_records_dropped",
         "logs dropped",
         "drop",
         rare=True,
     ),
 }
-"""What is counted in each worker's slot, and summed up for the manager: by its name there."""
+"""The counts of each worker's slot, which are summed for the manager, by field name."""
 
 OUTCOMES = tuple(name for name, count in COUNTS.items() if count.kind is Kind.OUTCOME)
-"""The counts of tasks that have ended; each is the value of a `task.State`."""
+"""The counts of tasks that have ended, each named like the value of a `task.State`."""
 
 
 class Figure(NamedTuple):
-    """What is known of a figure of the whole manager but its value.
+    """The description of a figure of the whole manager.
 
     Attributes:
-        metric: Its name for Prometheus, after `aioscheduler_`.
+        metric: Its Prometheus name, after `aioscheduler_`.
         help: What it is, in a sentence.
-        unit: Of it, which the name ends with; "": it is a number.
+        unit: Its unit, with which the name ends; "" for a plain number.
         grows: Whether it only grows.
     """
 
@@ -129,34 +129,32 @@ STORE_FIGURES = {
     "unsaved": Figure("store_unsaved", "Changes of durable tasks that are not on disk yet."),
     "commit_p50": Figure(
         "store_commit_p50_seconds",
-        "How long commits took: the median of the last thousand.",
+        "Duration of commits: the median of the last thousand.",
         "seconds",
     ),
     "commit_p99": Figure(
         "store_commit_p99_seconds",
-        "How long commits took: all but the slowest hundredth.",
+        "Duration of commits: the 99th percentile of the last thousand.",
         "seconds",
     ),
-    "store_bytes": Figure(
-        "store_size_bytes", "Size of the file, with what belongs to it.", "bytes"
-    ),
+    "store_bytes": Figure("store_size_bytes", "Size of the file, its log included.", "bytes"),
 }
-"""What is known of a store: fields of `ManagerStats`, with their help for metrics."""
+"""The figures of a store: fields of `ManagerStats`, with their help for metrics."""
 
 REPEAT_FIGURES = {
-    "repeats": Figure("repeats", "What repeats."),
-    "repeats_paused": Figure("repeats_paused", "What of it stands still, for whatever reason."),
+    "repeats": Figure("repeats", "Repeats that have not been cancelled."),
+    "repeats_paused": Figure("repeats_paused", "Repeats that are paused, for whatever reason."),
     "repeats_ran": Figure("repeat_runs", "Runs that were entered.", grows=True),
-    "repeats_skipped": Figure("repeat_skips", "Nominal times that were not run.", grows=True),
+    "repeats_skipped": Figure("repeat_skips", "Nominal times that were skipped.", grows=True),
 }
-"""What is known of what repeats, in the same way."""
+"""The figures of repeats, in the same way."""
 
 
 class _Plain:
     __slots__ = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON has it: tuples as lists, an infinite bound as None."""
+        """Return everything in the form of JSON: tuples as lists, an infinite bound as None."""
         return {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)  # type: ignore[arg-type]  # of its dataclasses
@@ -174,13 +172,13 @@ def _plain(value: Any) -> Any:
 
 
 class WorkerState(StrEnum):
-    """What the process in a worker's slot is doing.
+    """The state of the process in a worker's slot.
 
     Attributes:
         STARTING: It has not answered yet.
         READY: It runs tasks.
-        SILENT: It has not answered for some seconds: it is stopped, or a task keeps its loop busy.
-        DRAINING: It was told to end (SIGTERM), and lets finish what runs.
+        SILENT: It has not answered for some seconds: it is stopped, or a task blocks its loop.
+        DRAINING: It is ending (SIGTERM, or it is recycled), and finishes its running tasks first.
         RESTARTING: It has died, and the next one is being started.
         STOPPED: It has ended, and no other follows.
     """
@@ -195,38 +193,39 @@ class WorkerState(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerStats(_Plain):
-    """One worker's slot. Counters never go back, whatever becomes of its process.
+    """One worker's slot. Its counters never decrease, even when its process is replaced.
 
-    With `workers=0` the one worker is the calling process, with all schedulers.
+    With `workers=0` the only worker is the calling process, with all schedulers.
 
     Attributes:
         worker: The slot, from 0.
-        state: What its process is doing.
-        pid: Of its process; None while there is none.
-        cpu_percent: 100 is one core; since the last time it was measured, at least 0.25 s ago.
-        rss: Resident bytes, shared pages included.
-        schedulers: How many it has.
-        pending: Tasks that wait to start.
+        state: The state of its process.
+        pid: The process id; None while there is no process.
+        cpu_percent: CPU use since the last measurement, at least 0.25 s ago; 100 is one core.
+        rss: Resident memory in bytes, shared pages included.
+        schedulers: The number of its schedulers.
+        pending: Tasks waiting to start.
         running: Tasks that have started and not ended.
         finished: Tasks that returned.
         failed: Tasks that raised.
         cancelled: Tasks that were cancelled.
         lost: Tasks that ended as `WorkerLost`.
         restarts: How many times the worker's process was replaced.
-        retried: Attempts that failed and are followed by another.
-        too_late: Tasks that did not start, as they were too late; also in `failed`.
+        retried: Failed attempts that are followed by another.
+        too_late: Tasks not started because they were too late; also in `failed`.
         recycled: How often the process was recycled; not in `restarts`.
-        logs_dropped: Log records that were too many for the host.
+        logs_dropped: Log records dropped as the host could not keep up.
         kept: Durable tasks that stay in the store for the next manager.
-        lateness_p50: Seconds from due time to start, the median over the last minute. Like all of
-            its kind it is pushed once a second, and 0.0 for queues, where no task is late.
-        lateness_p99: The same, of all but the latest hundredth.
-        lateness_max: The same, of the latest task.
-        lateness_sum: How late all tasks since the start were together, in seconds.
-        lateness_buckets: Pairs of an upper bound in seconds, the last infinite, and how many tasks
-            since the start were less late than that.
-        loop_lag: The most that the loop was late for its tick, over the last minute, in seconds.
-        node: The machine that its process is on, with `engine=`; None: the host's, or none yet.
+        lateness_p50: Seconds from due time to start, the median over the last minute. All lateness
+            figures are updated once a second, and are 0 for queues, where no task is late.
+        lateness_p99: The same, the 99th percentile.
+        lateness_max: The same, the maximum.
+        lateness_sum: The lateness of all tasks since the start, added up, in seconds.
+        lateness_buckets: Pairs of an upper bound in seconds, the last infinite, and the number of
+            tasks since the start that were less late than that.
+        loop_lag: The longest delay of the loop's tick over the last minute, in seconds.
+        node: The machine of its process, with `engine=`; None for the host's, or if there is no
+            process yet.
     """
 
     worker: int
@@ -258,7 +257,7 @@ class WorkerStats(_Plain):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostStats(_Plain):
-    """The process that has the manager; its attributes are those of `WorkerStats`."""
+    """The host, the process with the manager; see `WorkerStats` for its attributes."""
 
     pid: int
     cpu_percent: float
@@ -272,20 +271,20 @@ class ManagerStats(_Plain):
 
     Attributes:
         manager: Its id, as in references to its tasks.
-        name: The name that it was given, or its id.
-        workers: One for each worker.
+        name: The option `name`; by default its id.
+        workers: One entry for each worker.
         host: The calling process.
-        stored: Tasks in the store's file; 0 without a store, as all of these. Of one that has
-            failed, or was closed, they are what was last known.
-        dead_letters: Dead letters in it.
+        stored: Tasks in the store's file. This and the other figures of the store are 0 without
+            one, and the last known values once it has failed or was closed.
+        dead_letters: Dead letters in the file.
         unsaved: Changes of durable tasks that are not on disk yet.
-        commit_p50: Seconds that a commit took, the median of the last thousand.
-        commit_p99: The same, of all but the slowest hundredth.
-        store_bytes: The size of the file, with what belongs to it.
-        repeats: How many repeats there are.
-        repeats_paused: How many of them stand still, for whatever reason.
-        repeats_ran: Runs of them that this manager has entered.
-        repeats_skipped: Nominal times that it has left out.
+        commit_p50: Duration of a commit in seconds, the median of the last thousand.
+        commit_p99: The same, the 99th percentile.
+        store_bytes: The size of the file in bytes, its log included.
+        repeats: The number of repeats that have not been cancelled.
+        repeats_paused: How many of them are paused, for whatever reason.
+        repeats_ran: Runs that this manager has entered.
+        repeats_skipped: Nominal times that it has skipped.
     """
 
     manager: str

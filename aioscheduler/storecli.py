@@ -1,4 +1,4 @@
-"""The command `aioscheduler store`: what is in a file of durable tasks that no host has open.
+"""The command `aioscheduler store`: inspects a file of durable tasks that no host has open.
 
 __main__ ─► add_parser, run ─┬─► _durable.offline ── the file
                              └─► storetext ── lines
@@ -22,13 +22,13 @@ from .deadletters import read_before
 from .errors import AioschedulerError, StoreLocked
 
 ASK_HOST = "While a host runs, ask it: manager.tasks(), manager.dead_letters(), manager.requeue()"
-BACKUP_BY_HOST = "While a host runs, it makes the copy: await manager.backup(path)"
+BACKUP_BY_HOST = "While a host runs, let it make the copy: await manager.backup(path)"
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the command line says, and return the status to exit with."""
+    """Run the command, and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # whatever a name is made of
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have any character
     do: Callable[[argparse.Namespace], int] = options.do
     try:
         return do(options)
@@ -72,9 +72,9 @@ def _requeue(options: argparse.Namespace) -> int:
         rows = file.rows(options.reason) if options.all else [options.row]
         for row, task, why in file.requeue(rows, time.time_ns()):
             if task is None:
-                status = _complain(f"dead letter {row} stays one: {why}", 1)
+                status = _complain(f"dead letter {row} was not requeued: {why}", 1)
             elif not options.all:
-                _print([f"dead letter {row} is task {task} now"])
+                _print([f"dead letter {row} is now task {task}"])
             count += task is not None
         bad = file.complaint
     if options.all:
@@ -122,81 +122,88 @@ def _complain(message: str, status: int) -> int:
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to those of `aioscheduler`."""
+    """Add the command `store` to `aioscheduler`."""
     store = commands.add_parser(
         "store",
-        help="looks into the file of durable tasks, while no host has it open",
-        description="Looks into the file of durable tasks (Manager(store=FILE)) while no host has "
-        "it open: without a verb it sums up what is there. Looking changes nothing.",
-        epilog="No host can have the file as long as this reads it.",
+        help="inspects the file of durable tasks, while no host has it open",
+        description="Inspects the file of durable tasks (Manager(store=FILE)) while no host has it "
+        "open; without a verb it prints a summary. Reading changes nothing.",
+        epilog="No host can open the file while this command reads it.",
     )
     store.add_argument("file", metavar="FILE", help="the file that Manager(store=...) was given")
     store.set_defaults(do=_sum_up)
     verbs = store.add_subparsers(metavar="[VERB]")
 
-    tasks = verbs.add_parser("tasks", help="lists what waits, in order of due times (UTC)")
+    tasks = verbs.add_parser("tasks", help="lists the tasks, in order of their due times (UTC)")
     tasks.add_argument("--name", help="only those of one function, by its durable name")
-    tasks.add_argument("--id-prefix", default="", metavar="TEXT", help="only ids that begin so")
+    tasks.add_argument(
+        "--id-prefix", default="", metavar="TEXT", help="only those whose ids begin with TEXT"
+    )
     _add_limit(tasks)
     tasks.set_defaults(do=_list_tasks)
 
     dead = verbs.add_parser("dead", help="lists dead letters, in order of their rows")
     _add_reason(dead)
     _add_limit(dead)
-    dead.add_argument("--text", action="store_true", help="with their tracebacks")
+    dead.add_argument("--text", action="store_true", help="show their full texts, with tracebacks")
     dead.set_defaults(do=_list_letters)
 
-    requeue = verbs.add_parser("requeue", help="has the task of a dead letter start once more")
+    requeue = verbs.add_parser("requeue", help="makes a task of a dead letter again")
     _add_which(requeue)
     requeue.set_defaults(do=_requeue, usage=requeue)
 
-    discard = verbs.add_parser("discard", help="drops dead letters for good")
+    discard = verbs.add_parser("discard", help="deletes dead letters for good")
     _add_which(discard)
     discard.add_argument(
         "--before",
         type=_time,
         metavar="TIME",
-        help="with --all: only those that became one before; such as 2026-11-26T08:00Z",
+        help="with --all: only those older than TIME, such as 2026-11-26T08:00Z",
     )
     discard.set_defaults(do=_discard, usage=discard)
 
-    backup = verbs.add_parser("backup", help="copies all to a new file, whole")
-    backup.add_argument("dest", metavar="DEST", help="of the copy; nothing may be there")
+    backup = verbs.add_parser("backup", help="copies everything to a new file")
+    backup.add_argument("dest", metavar="DEST", help="the path of the copy, which must not exist")
     backup.set_defaults(do=_back_up)
 
 
 def check(options: argparse.Namespace) -> None:
-    """End the program if options do not go together, as argparse does."""
+    """Exit with a usage error, as argparse does, if options do not go together."""
     if options.do not in (_requeue, _discard):
         return
     if not options.all and (options.reason or getattr(options, "before", None) is not None):
-        options.usage.error("--reason and --before are for --all: a ROW is one letter")
+        options.usage.error("--reason and --before need --all: a ROW is one letter")
     if options.do is _requeue and options.all and options.reason is None:
-        options.usage.error("--all needs a --reason: not all that is dead may run once more")
+        options.usage.error("--all needs a --reason: not every dead letter may run again")
 
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=_number, metavar="N", help="so many at most")
+    parser.add_argument("--limit", type=_number, metavar="N", help="N at most")
 
 
 def _add_reason(parser: argparse.ArgumentParser, more: str = "") -> None:
     names = ", ".join(each.value for each in Reason)
     parser.add_argument(
-        "--reason", type=_reason, metavar="REASON", help=f"{more}only those of one reason: {names}"
+        "--reason",
+        type=_reason,
+        metavar="REASON",
+        help=f"{more}only those with this reason, one of {names}",
     )
 
 
 def _add_which(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("row", type=_number, nargs="?", metavar="ROW", help="of the dead letter")
-    which.add_argument("--all", action="store_true", help="all that the other options mean")
+    which.add_argument(
+        "row", type=_number, nargs="?", metavar="ROW", help="the row of one dead letter"
+    )
+    which.add_argument("--all", action="store_true", help="all that match the other options")
     _add_reason(parser, "with --all: ")
 
 
 def _number(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) < 1 << 63:
         return int(text)
-    raise argparse.ArgumentTypeError(f"a number from 0 on, not {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, not {text!r}")
 
 
 def _reason(text: str) -> Reason:
@@ -204,7 +211,7 @@ def _reason(text: str) -> Reason:
         return Reason(text)
     except ValueError:
         known = ", ".join(each.value for each in Reason)
-        raise argparse.ArgumentTypeError(f"one of {known}, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be one of {known}, not {text!r}") from None
 
 
 def _time(text: str) -> int:
@@ -212,7 +219,7 @@ def _time(text: str) -> int:
         before = read_before(datetime.fromisoformat(text))
     except (TypeError, ValueError):
         raise argparse.ArgumentTypeError(
-            f"a time with its offset, such as 2026-11-26T08:00Z, not {text!r}"
+            f"must be a time with an offset, such as 2026-11-26T08:00Z, not {text!r}"
         ) from None
     assert before is not None
     return before

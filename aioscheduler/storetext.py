@@ -1,6 +1,6 @@
-"""The lines in which `aioscheduler store` shows what is in a file. Pure.
+"""The lines that `aioscheduler store` prints about a file. Pure.
 
-What stands in a file may be anybody's: `show` leaves nothing in it that a terminal would obey.
+A file's texts are untrusted: `show` leaves nothing in them that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from ._durable.offlinerecords import StoreInfo, TaskLine
 from ._durable.records import Begun, Letter, headline_of
 from ._scheduling.clock import SECOND, to_datetime
 
-MOST_GIST = 80  # characters of a text's last line, where the text is not shown
-MOST_NAME = 40  # characters of a name for which all lines make room
+MOST_GIST = 80  # characters of a text's headline, where the whole text is not shown
+MOST_NAME = 40  # the widest column of names
 NONE = "-"  # in a column: there is none
-ODD = "?"  # in a column: what the file has is none
+ODD = "?"  # in a column: the file has no valid value
 
 _STATES = {Begun.NO: "waits", Begun.YES: "begun", Begun.ONCE: "begun"}
 _UNITS = ((86_400 * SECOND, "d"), (3600 * SECOND, "h"), (60 * SECOND, "min"), (SECOND, "s"))
 
 
 def show(text: str) -> str:
-    """Return a text as one line, in which what cannot be seen is escaped as in Python."""
+    """Return a text as one line, with unprintable characters escaped as in Python."""
     if text.isprintable():
         return text
     return "".join(
@@ -30,13 +30,13 @@ def show(text: str) -> str:
 
 
 def show_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text, each as `show` has it."""
+    """Yield the lines of a text, each through `show`."""
     for line in text.rstrip().split("\n"):
         yield show(line.removesuffix("\r").expandtabs(4))
 
 
 def show_time(at: int | None) -> str:
-    """Return a time in UTC, as ISO 8601 has it; that of a task in a queue is none."""
+    """Return a time in ISO 8601 and UTC; `NONE` for the 0 of a queue, `ODD` for None."""
     if at is None:
         return ODD
     if not at:
@@ -62,11 +62,15 @@ def show_size(size: int) -> str:
 
 
 def lines_of_info(info: StoreInfo, now: int) -> Iterator[str]:
-    """Yield what is said of a file as a whole."""
+    """Yield the lines about the file as a whole."""
     log = f", and {show_size(info.log_size)} of log beside it" if info.log_size else ""
     lived = f"{show_time(info.lived)} ({show_distance(info.lived, now)})"
     since = "lived until" if info.had_host else "is not known; the file was written at"
-    end = "ended in order" if info.clean else "did not end in order: what may have run begins again"
+    end = (
+        "shut down cleanly"
+        if info.clean
+        else "did not shut down cleanly: tasks that had begun may run again"
+    )
     yield show(info.path)
     yield f"schema     {info.schema}{', which the next host upgrades' if info.older else ''}"
     yield f"size       {show_size(info.size)}{log}"
@@ -74,7 +78,7 @@ def lines_of_info(info: StoreInfo, now: int) -> Iterator[str]:
 
 
 def lines_of_tasks(counts: Mapping[str | None, tuple[int, int | None]], now: int) -> Iterator[str]:
-    """Yield how many tasks there are of each function, and when the next is due."""
+    """Yield the number of tasks of each function, and when its next one is due."""
     yield ""
     yield _count(sum(count for count, _ in counts.values()), "task")
     lines = []
@@ -86,14 +90,14 @@ def lines_of_tasks(counts: Mapping[str | None, tuple[int, int | None]], now: int
 
 
 def lines_of_repeats(number: int, paused: int) -> Iterator[str]:
-    """Yield how many repeats there are; nothing if there are none."""
+    """Yield the number of repeats; nothing if there are none."""
     if number:
         yield ""
         yield _count(number, "repeat") + (f", {paused:,} paused" if paused else "")
 
 
 def lines_of_reasons(counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield how many dead letters there are of each reason."""
+    """Yield the number of dead letters by reason."""
     yield ""
     yield _count(sum(counts.values()), "dead letter")
     for reason, count in sorted(counts.items()):
@@ -105,12 +109,12 @@ def _count(number: int, what: str) -> str:
 
 
 def width_of(names: Iterable[str]) -> int:
-    """Return how wide a column of names is; a longer one moves the rest of its line."""
+    """Return the width of a column of names; a longer name shifts the rest of its line."""
     return min(MOST_NAME, max((len(show(name)) for name in names), default=0))
 
 
 def head_of_tasks(width: int) -> str:
-    """Return what stands over tasks, whose names are so wide."""
+    """Return the heading of the lines of tasks."""
     return f"{'ROW':>11}  {'DUE':24}  ATTEMPT  STATE  {'NAME':{width}}  ID"
 
 
@@ -124,12 +128,12 @@ def line_of_task(task: TaskLine, width: int) -> str:
 
 
 def head_of_letters(width: int) -> str:
-    """Return what stands over dead letters, whose names are so wide."""
+    """Return the heading of the lines of dead letters."""
     return f"{'ROW':>11}  {'SINCE':24}  {'REASON':10}  ATTEMPTS  {'NAME':{width}}  ID"
 
 
 def lines_of_letter(letter: Letter, width: int, with_text: bool) -> Iterator[str]:
-    """Yield the lines of a dead letter: its text, or the end of that."""
+    """Yield the lines of a dead letter, with its text or only the headline of that."""
     name = show(letter.name) or ODD
     id_ = NONE if letter.id is None else show(letter.id)
     gist = headline_of(letter.text).strip()

@@ -1,7 +1,7 @@
 """What a user holds of a task: its handle and its reference.
 
-No handle is needed for a task to run, and none is kept by this package once the user drops it.
-A handle is told its end by its home (`home.Home`: the link of the worker that has the task).
+A task runs without a handle, and this package keeps none once the user drops it. A handle is
+notified of the end by its home (`home.Home`: the link of the worker that has the task).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ T = TypeVar("T")
 if TYPE_CHECKING:
 
     class _Awaited(asyncio.Future[T]):
-        """What checkers are told: `asyncio.wait` takes a task, and is typed for futures alone."""
+        """For type checkers: `asyncio.wait` accepts a task, but is typed for futures only."""
 
         _state: Any
         _callbacks: Any
-        # What a future has and a task has not: that is refused.
+        # A future has these and a task does not: checkers must reject them.
         __iter__: None  # type: ignore[assignment]
         get_loop: None  # type: ignore[assignment]
         set_exception: None  # type: ignore[assignment]
@@ -46,14 +46,14 @@ else:
 
 
 class Task(_Awaited[T]):
-    """A handle on a scheduled task: await it, ask it, cancel it, or drop it.
+    """A handle on a scheduled task: await it, query it, cancel it, or drop it.
 
-    Awaiting gives the result, or raises what the task raised; it may be awaited many times, and
-    cancelling the awaiting side does not cancel the task. Made by `schedule`, never by hand.
+    Awaiting it returns the result or raises what the task raised. It may be awaited many times,
+    and cancelling the awaiter does not cancel the task. Made by `schedule`, never by hand.
     """
 
     _id: str | None
-    _kept: Any  # of a durable task: what its store keeps of it
+    _kept: Any  # what the store keeps of a durable task
 
     __slots__ = (
         "__weakref__",
@@ -86,14 +86,14 @@ class Task(_Awaited[T]):
 
     @property
     def priority(self) -> datetime | int:
-        """The due time as it was given; aware UTC for a timedelta; 0 in a queue."""
+        """The due time as given to `schedule`; aware UTC for a timedelta; 0 in a queue."""
         if isinstance(self._when, int) and self._when:
             return to_datetime(self._when)
         return self._when
 
     @property
     def due(self) -> datetime | None:
-        """When the task is to start, in aware UTC; None in a queue, and once it has begun."""
+        """The time at which it will start, in aware UTC; None in a queue or once it has begun."""
         if self._state is not None:
             return None
         due = self._home.due(self._scheduler, self._number)
@@ -101,73 +101,73 @@ class Task(_Awaited[T]):
 
     @property
     def name(self) -> str:
-        """Its label: the option `name`, or else its function's `module:qualname`."""
+        """The option `name`; by default the function's `module:qualname`."""
         label = self._label
         return label if isinstance(label, str) else self._home.name_of(label)
 
     @property
     def id(self) -> str | None:
-        """The option `id`; None without one, and once a task with `replace=True` has taken it."""
-        return getattr(self, "_id", None)  # so that nobody pays for it who has none
+        """The option `id`; None without one, or once another task has replaced this one."""
+        return getattr(self, "_id", None)  # unset by default: a task without an id pays nothing
 
     @property
     def uuid(self) -> uuid.UUID:
-        """An id of this task that no other task has, the same for every handle on it.
+        """An id unique to this task, the same for every handle on it.
 
-        From the ids of other tasks it cannot be guessed.
+        It cannot be guessed from the ids of other tasks.
         """
         ref = self.ref
         number, key = self._number.to_bytes(8), self._home.identity.to_bytes(16)
-        if ref is not None and ref.is_durable:  # which may move from one place to another
+        if ref is not None and ref.is_durable:  # it may move between workers
             number, key = ref.number.to_bytes(8, signed=True), bytes.fromhex(ref.manager)
         return uuid.UUID(bytes=blake2b(number, key=key, digest_size=16).digest(), version=4)
 
     @property
-    def ref(self) -> TaskRef | Any:  # Any, not None: of a manager there always is one
+    def ref(self) -> TaskRef | Any:  # Any, not None: with a manager there always is one
         """The picklable reference; None on a scheduler without a manager.
 
-        That of a durable task is another one before the store is open (`await manager.ready()`).
+        A durable task's reference changes when the store opens (`await manager.ready()`).
         """
         return self._home.ref(self._scheduler, self._number, getattr(self, "_kept", None))
 
     @property
     def state(self) -> State:
-        """Where the task is in its life, as far as this process knows."""
+        """The task's state, as far as this process knows."""
         return self._state or self._home.state(self._number)
 
     def done(self) -> bool:
-        """Whether the task has ended: returned, raised, cancelled or lost."""
+        """Return whether the task has ended, in whatever way."""
         return self._state is not None
 
     def cancelled(self) -> bool:
-        """Whether the task ended cancelled."""
+        """Return whether the task ended as cancelled."""
         return self._state is State.CANCELLED
 
     def result(self) -> T:
         """Return what the task returned.
 
         Raises:
-            asyncio.InvalidStateError: It has not ended.
+            asyncio.InvalidStateError: The task has not ended.
             asyncio.CancelledError: It was cancelled.
             WorkerLost: Its worker died with it, or the manager failed.
-            RemoteError: What it raised or returned could not travel back.
+            RemoteError: Its result or exception could not be sent back.
             Exception: Whatever the task raised.
         """
         error = self.exception()
         if error is None:
             return cast("T", self._value)
         try:
-            # As it was before anybody awaited it: it does not grow with each await.
+            # The traceback from before the first await: it must not grow with each one.
             raise BaseException.with_traceback(error, self._traceback)
         finally:
-            # The traceback holds this frame: no circle, which would keep those of the awaiters.
+            # The traceback holds this frame: a cycle would keep the awaiters' frames alive.
             del self, error
 
     def exception(self) -> BaseException | None:
         """Return what the task raised, or None if it returned.
 
         Raises:
-            asyncio.InvalidStateError: It has not ended.
+            asyncio.InvalidStateError: The task has not ended.
             asyncio.CancelledError: It was cancelled.
         """
         if self._state is None:
@@ -181,40 +181,46 @@ class Task(_Awaited[T]):
         return self._failure
 
     async def stored(self) -> None:
-        """Return when this durable task is on disk: no crash loses it from then on.
+        """Wait until this durable task is on disk, where no crash can lose it.
 
         Raises:
-            StoreError: It never will be.
+            StoreError: It will never be on disk.
             TypeError: The task is not durable, or its manager has no store.
-            RuntimeError: It is awaited in another thread or loop than that of the manager.
+            RuntimeError: Awaited outside the manager's thread or loop.
         """
         self._home.loop_thread.check_inside("await task.stored()")
         kept = getattr(self, "_kept", None)
         if not kept:
             raise TypeError(
-                f"{self!r} is not in a store: its function is to be decorated with @durable, and "
-                "its manager to have one, Manager(store=...)"
+                f"{self!r} is not in a store: decorate its function with @durable, and give its "
+                "manager a store, Manager(store=...)"
             )
         await self._home.stored(self._number, kept)
 
     def cancel(self) -> bool:  # type: ignore[override]  # a future's may have a message
-        """Ask for the task's cancellation; False if it is known to have ended.
+        """Request the task's cancellation; return False if it is known to have ended.
 
-        A pending task never starts; inside a running one `CancelledError` is raised.
+        A pending task never starts; a running one has `CancelledError` raised inside it.
 
         Raises:
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called outside the loop's thread.
         """
         self._home.loop_thread.check("task.cancel")
         return self._state is None and self._home.cancel(self._scheduler, self._number)
 
     def reschedule(self, when: datetime | timedelta | None) -> bool:
-        """Ask that the task start at another time; see `Manager.reschedule`.
+        """Request another start time for the task; see `Manager.reschedule`.
+
+        Args:
+            when: As for `schedule`.
+
+        Returns:
+            False if the task is known to have begun, ended, or been cancelled.
 
         Raises:
             ValueError: The time has passed.
-            TypeError: It is no time, or the task is in a queue.
-            RuntimeError: It is called in another thread than that of the loop.
+            TypeError: `when` is not a time, or the task is in a queue.
+            RuntimeError: Called outside the loop's thread.
         """
         self._home.loop_thread.check("task.reschedule, when")
         due = self._home.new_due(when)
@@ -226,14 +232,14 @@ class Task(_Awaited[T]):
         *,
         context: contextvars.Context | None = None,
     ) -> None:
-        """Have `callback(task)` called by the loop when the task has ended, or soon if it has.
+        """Have the loop call `callback(task)` when the task ends, or soon if it already has.
 
         Args:
             callback: Called with this handle.
-            context: What it is called in; by default a copy of the current context.
+            context: The context to call it in; by default a copy of the current one.
 
         Raises:
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called outside the loop's thread.
         """
         self._home.loop_thread.check("task.add_done_callback, callback")
         context = context or contextvars.copy_context()
@@ -243,10 +249,10 @@ class Task(_Awaited[T]):
             self._on_end((callback, context))
 
     def remove_done_callback(self, callback: Callable[[Task[T]], object]) -> int:
-        """Remove every occurrence of `callback`; return how many there were.
+        """Remove every occurrence of `callback` and return how many there were.
 
         Raises:
-            RuntimeError: It is called in another thread than that of the loop.
+            RuntimeError: Called outside the loop's thread.
         """
         self._home.loop_thread.check("task.remove_done_callback, callback")
         callbacks = self._callbacks or []
@@ -275,7 +281,7 @@ class Task(_Awaited[T]):
         next_start = self.due
         due = f" due {next_start or self.priority}" if self._when else ""
         if not next_start and isinstance(self._when, datetime) and self._when.tzinfo is None:
-            due += " (naive)"  # UTC or local time, as its scheduler was told
+            due += " (naive)"  # UTC or local time, by its scheduler's `prefer_utc`
         name = f"{self.name} " if self.name else ""
         if self.id is not None:
             name += f"{self.id!r} "
@@ -290,12 +296,12 @@ class Task(_Awaited[T]):
         value: object,
         decode: Callable[[Any], object] | None = None,
     ) -> None:
-        """Tell the handle its task's end, once.
+        """Record the task's end, once.
 
         Args:
             state: One of `ENDED`.
-            value: The result or the exception, or what `decode` makes it from when asked.
-            decode: May raise, which is then the outcome.
+            value: The result or the exception, or what `decode` will turn into it on demand.
+            decode: May raise; the exception is then the outcome.
         """
         if self._state is not None or state not in ENDED:
             raise asyncio.InvalidStateError(f"{self!r} cannot become {state.value}")
@@ -306,22 +312,22 @@ class Task(_Awaited[T]):
         if failed and decode is None:
             self._failure = cast("BaseException", value)
             self._traceback = traceback_of(self._failure)
-        # What is lost with a worker is reported once for all of it, by the manager.
+        # Tasks lost with a worker are reported by the manager, all at once.
         self._unseen = None
-        # What is durable is a dead letter then, which is reported by its store.
+        # A durable one is a dead letter now, which its store reports.
         if state is State.FAILED and not getattr(self, "_kept", None):
             task = describe(self.name, self.id, self.ref)
             self._unseen = Unseen(self._home.loop, repr(self), value, decode, task)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
-            with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            with suppress(RuntimeError):  # the loop is closed: nobody is left to notify
                 if not isinstance(callback, asyncio.Future):
                     self._any_loop().call_soon(callback[0], self, context=callback[1])
                 elif not callback.done():
                     callback.set_result(None)
 
     def _follow(self, other: Task[Any]) -> None:
-        """Be of another one's task from now on, and end as that does."""
+        """Become a handle on the task of `other`, and end as that does."""
         self._home, self._scheduler, self._number = other._home, other._scheduler, other._number
         self._kept, self._id = getattr(other, "_kept", None), other.id
         if other._state is None:
@@ -339,19 +345,19 @@ class Task(_Awaited[T]):
         try:
             value = decode(self._value)
         except KeyboardInterrupt:
-            raise  # of a Ctrl-C, perhaps: who asks again may be told
+            raise  # a Ctrl-C, perhaps: the next attempt to read may succeed
         except BaseException as error:  # noqa: BLE001  a user's class may raise anything here
             value = BaseException.with_traceback(error, None)
             self._failure = error
         if self._state is not State.FINISHED:
             self._failure = cast("BaseException", value)
-            if type(value) is RemoteError:  # which says nothing of the task that it stands for
+            if type(value) is RemoteError:  # it does not name its task
                 value.add_note(self._note)
         self._value, self._decode = value, None
 
     @property
     def _note(self) -> str:
-        """What is noted on a failure that is not of the task's own making."""
+        """The note on a failure that the task did not raise itself."""
         return f"it was task {self.name} {self.ref}"
 
     def _on_end(self, callback: _Callback) -> None:
@@ -362,7 +368,7 @@ class Task(_Awaited[T]):
             self._callbacks.append(callback)
 
     def _keep_callbacks(self, callbacks: list[_Callback]) -> None:
-        """Keep only these; with none left, nobody waits and the handle may go."""
+        """Keep only these callbacks; with none left, nothing needs the handle any more."""
         self._callbacks = callbacks or None
         if not callbacks:
             self._home.release(self)

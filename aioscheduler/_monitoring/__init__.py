@@ -1,7 +1,7 @@
-"""What is going on, for who looks: counts, CPU, memory, and a socket.
+"""Statistics of a running manager: counts, CPU, memory, and a socket to read them.
 
-It asks links for what they know, and must not change anything. What is drawn of it is in `top` and
-`metrics`.
+It reads from the links, and must not change anything. The statistics are displayed by `top` and
+exported by `metrics`.
 
 Doors: `processmeter`, `statscollector`, `statsserver`.
 """

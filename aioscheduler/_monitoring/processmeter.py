@@ -1,4 +1,4 @@
-"""What is known of processes, and measured, not more often than makes sense; all use of psutil."""
+"""CPU and memory of processes, measured no more often than makes sense; all use of psutil."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EVERY = 0.25  # seconds; a shorter span holds too few of the kernel's ticks to d
 
 
 class Usage(NamedTuple):
-    """What a process takes.
+    """The resources that a process uses.
 
     Attributes:
-        cpu_percent: 100 is one core; since the last measurement, at first since it began.
-        rss: Resident bytes, shared pages included.
+        cpu_percent: CPU use since the last measurement, at first since its start; 100 is one core.
+        rss: Resident memory in bytes, shared pages included.
     """
 
     cpu_percent: float
@@ -30,10 +30,10 @@ NOTHING = Usage(0.0, 0)
 
 
 class ProcessMeter:
-    """Measures processes, at most every `EVERY` seconds; may be asked from any thread.
+    """Measures processes, at most every `EVERY` seconds; may be called from any thread.
 
     Args:
-        clock: Gives seconds that only grow.
+        clock: Returns seconds that only grow.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class ProcessMeter:
         self._processes: dict[int, _Process] = {}
 
     def read(self, pids: Iterable[int]) -> dict[int, Usage]:
-        """Return the usage of each process; `NOTHING` of one that is gone. Others are forgotten."""
+        """Return the usage of each process, `NOTHING` for one that is gone; forget all others."""
         if self._owner != os.getpid():  # forked: another thread may have held the lock
             self._owner, self._lock = os.getpid(), threading.Lock()
         with self._lock:
@@ -53,12 +53,12 @@ class ProcessMeter:
 
 
 def exists(pid: int) -> bool:
-    """Return whether there is such a process."""
+    """Return whether a process exists."""
     return psutil.pid_exists(pid)
 
 
 def command_line(pid: int) -> list[str] | None:
-    """Return the words by which a process was called; None if it is gone, or cannot be asked."""
+    """Return the command line of a process; None if it is gone or inaccessible."""
     try:
         return psutil.Process(pid).cmdline()
     except psutil.Error:
@@ -71,7 +71,7 @@ class _Process:
     def __init__(self) -> None:
         self._process: psutil.Process | None = None
         self._at = -math.inf  # when it was measured
-        self._cpu = 0.0  # seconds that it had taken by then
+        self._cpu = 0.0  # CPU seconds used by then
         self._usage = NOTHING
 
     def read(self, pid: int, now: float) -> Usage:
@@ -80,7 +80,7 @@ class _Process:
         try:
             if self._process is None:
                 self._process = psutil.Process(pid)
-                # By a clock that may have been set since then: at least not in the future.
+                # The wall clock may have been set since then: at least not in the future.
                 self._at = now - max(0.0, time.time() - self._process.create_time())
             with self._process.oneshot():
                 times = self._process.cpu_times()
@@ -88,7 +88,7 @@ class _Process:
         except psutil.Error:
             return NOTHING
         cpu = times.user + times.system
-        span = max(now - self._at, EVERY)  # a beginning is known to the nearest tick
+        span = max(now - self._at, EVERY)  # the start is only known to the nearest tick
         self._usage = Usage(100 * max(0.0, cpu - self._cpu) / span, rss)
         self._at, self._cpu = now, cpu
         return self._usage

@@ -1,4 +1,4 @@
-"""Sums up what is known of a manager: its counts, what its workers told, what psutil measures."""
+"""Collects a manager's stats: its counts, its workers' reports, and psutil's measurements."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .processmeter import NOTHING, ProcessMeter, Usage
 
 
 class StatsCollector:
-    """Makes a manager's stats; may be asked from any thread, as all it reads may be.
+    """Collects a manager's stats; may be called from any thread, like everything that it reads.
 
     Args:
         manager: The manager's id.
         name: Its name.
         links: One for each worker.
-        placement: Knows what waits.
-        host: How late the host's loop was.
-        repeats: What repeats.
-        keeper: Has the store, if there is one.
+        placement: The source of the counts of pending tasks.
+        host: The history of the host's loop.
+        repeats: The manager's repeats.
+        keeper: The keeper of the store, if there is one.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class StatsCollector:
         self._process_meter = ProcessMeter()
 
     def stats(self) -> ManagerStats:
-        """Return the state of now."""
+        """Return the current stats."""
         pid = os.getpid()
         links = [link.stats() for link in self._links]
         here = (v.pid for v in links if v.pid is not None and v.usage is None)
@@ -80,7 +80,7 @@ def _sum_up(
 ) -> WorkerStats:
     history = stats.history
     waiting = placement.waiting_at(worker)
-    counts = {name: stats.counts[name] for name in COUNTS}  # 0 of what was never counted
+    counts = {name: stats.counts[name] for name in COUNTS}  # 0 if never counted
     counts |= {"pending": sum(waiting), "running": stats.running}
     cpu_percent, rss = stats.usage or usage.get(stats.pid or 0, NOTHING)
     p50, p99 = history.quantiles(0.5, 0.99)

@@ -1,4 +1,4 @@
-"""The private socket on which a manager tells its stats, and how others of its user find it.
+"""The private socket on which a manager serves its stats, and how other processes find it.
 
     host process                                  │ any process of the same user
                                                   │
@@ -6,11 +6,11 @@
 
 A connection is answered with one JSON document, and closed. Rules of this file:
 
-1. Only the user can reach a socket: its folder has mode 0700 and is the user's own, or it is not
+1. Only the user can reach a socket: its folder has mode 0700 and belongs to the user, or it is not
    used; the socket has mode 0600. Nothing listens on a network.
-2. A socket gets its name when it listens, so one that refuses is left over from a process that
-   was killed, and is removed by whoever finds it.
-3. Being watched is never worth a failure: what goes wrong here is logged.
+2. A socket gets its name only when it listens, so one that refuses was left by a killed process,
+   and the next reader removes it.
+3. Monitoring never causes a failure: errors here are logged.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ _NAME = re.compile(r"\d+-[0-9a-z]+\.sock")
 
 
 def wanted() -> bool:
-    """Whether the environment asks for every manager to be watched."""
+    """Return whether the environment asks every manager to serve its stats."""
     return os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no")
 
 
 class StatsServer:
-    """Answers whoever of this user asks.
+    """Serves a manager's stats to processes of the same user.
 
     Args:
         manager: The manager's id.
-        stats: Gives what is told.
-        repeats: Gives what is told of repeats: those that stand still, and the next ones.
+        stats: Returns the stats.
+        repeats: Returns the repeats to show: the paused ones and the next ones.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StatsServer:
         self._closed = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen; if that cannot be, say so in the log."""
+        """Begin to listen, or log why that is impossible."""
         try:
             self._listener = self._listen()
         except OSError as error:
@@ -99,11 +99,11 @@ class StatsServer:
             log.warning("this manager cannot be watched: %s", error)
 
     def close(self) -> None:
-        """Listen no more, and remove the socket."""
+        """Stop listening, and remove the socket."""
         self._closed = True
         if self._opening is not None:
             self._opening.cancel()
-        # In a forked child the listener is closed already, and unknown to the loop.
+        # In a forked child the listener is already closed, and the loop does not know it.
         if self._server is not None and self._listener and self._listener.fileno() >= 0:
             self._server.close()
         if self._remove is not None:
@@ -114,7 +114,7 @@ class StatsServer:
         for folder in _folders():
             try:
                 listener, path = _listen_in(folder, self._name)
-            except OSError as refusal:  # a path that is too long, a folder of somebody else's
+            except OSError as refusal:  # too long a path, somebody else's folder
                 refusals.append(str(refusal))
                 continue
             # Also at the end of the interpreter.
@@ -124,7 +124,7 @@ class StatsServer:
         raise OSError("; ".join(refusals))
 
     async def _serve(self, listener: socket.socket) -> None:
-        # In two steps, so that there is a server to close however soon this is cancelled.
+        # In two steps, so that there is a server to close however early this is cancelled.
         if self._server is None:
             self._server = await asyncio.start_unix_server(
                 self._answer, sock=listener, start_serving=False
@@ -133,9 +133,9 @@ class StatsServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            told = self._stats().as_dict() | {"next_repeats": self._repeats()}
-            writer.write(json.dumps(told, allow_nan=False).encode())
-            with suppress(OSError, TimeoutError):  # whoever asked has gone, or takes his time
+            answer = self._stats().as_dict() | {"next_repeats": self._repeats()}
+            writer.write(json.dumps(answer, allow_nan=False).encode())
+            with suppress(OSError, TimeoutError):  # the reader is gone, or slow
                 async with asyncio.timeout(PATIENCE):
                     await writer.drain()
         finally:
@@ -162,12 +162,12 @@ def _listen_in(folder: Path, name: str) -> tuple[socket.socket, Path]:
 
 
 class Snapshot(NamedTuple):
-    """What a manager told.
+    """The answer of a manager.
 
     Attributes:
-        pid: Of its process.
+        pid: The pid of its process.
         manager: Its id.
-        stats: `ManagerStats.as_dict()`, and `next_repeats`; None if it did not answer in time: its
+        stats: `ManagerStats.as_dict()`, plus `next_repeats`; None if it did not answer in time: its
             process is stopped, or a task keeps its loop busy.
     """
 
@@ -177,7 +177,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshots(timeout: float = 1.0) -> list[Snapshot]:
-    """Ask every manager of this user that has `monitor=True`. Blocks.
+    """Return the answers of this user's managers that have `monitor=True`. Blocks.
 
     Args:
         timeout: Seconds that they may take to answer; all are asked at once.
@@ -190,8 +190,8 @@ def snapshots(timeout: float = 1.0) -> list[Snapshot]:
         if snapshot is not None:
             found.append(snapshot)
 
-    # All at once, so that those that do not answer cost no more than one; and in threads that
-    # an interpreter does not wait for at its end, as it does for those of a pool.
+    # All at once, so that several silent ones cost no more than one; and in daemon threads, as
+    # the interpreter would wait at its exit for those of a pool.
     threads = [threading.Thread(target=ask, args=(path,), daemon=True) for path in _sockets()]
     for thread in threads:
         thread.start()
@@ -207,7 +207,7 @@ def _take_snapshot(path: Path, deadline: float) -> Snapshot | None:
     except FileNotFoundError:  # closed just now
         return None
     except ConnectionRefusedError:
-        # Linux refuses where nobody listens; others also when too many wait to be answered.
+        # Linux refuses only if nobody listens; other systems also if the backlog is full.
         if sys.platform == "linux" or not processmeter.exists(int(pid)):
             with suppress(OSError):
                 path.unlink()
@@ -215,15 +215,15 @@ def _take_snapshot(path: Path, deadline: float) -> Snapshot | None:
         stats = None
     except (OSError, ValueError, RecursionError):
         stats = None
-    return Snapshot(int(pid), manager, stats if _is_told_by_us(stats) else None)
+    return Snapshot(int(pid), manager, stats if _is_of_this_version(stats) else None)
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
-def _is_told_by_us(stats: Any) -> bool:
-    """Whether an answer has the shape of this version's; another may be running."""
+def _is_of_this_version(stats: Any) -> bool:
+    """Return whether an answer has this version's format; the manager's may be another."""
     return (
         _has_fields(stats, ManagerStats)
         and _has_fields(stats["host"], HostStats)
@@ -234,22 +234,22 @@ def _is_told_by_us(stats: Any) -> bool:
     )
 
 
-def is_repeat(told: Any) -> bool:
-    """Whether it has what `Repeats.shown` gives of one."""
+def is_repeat(item: Any) -> bool:
+    """Return whether an item of `next_repeats` has the format of `Repeats.shown`."""
     return (
-        isinstance(told, dict)
-        and all(isinstance(told.get(key), str) for key in ("id", "rule", "name"))
-        and all(isinstance(told.get(key), str | None) for key in ("next", "last", "reason"))
-        and all(type(told.get(key)) is int for key in ("ran", "skipped", "running"))
-        and isinstance(told.get("paused"), bool)
+        isinstance(item, dict)
+        and all(isinstance(item.get(key), str) for key in ("id", "rule", "name"))
+        and all(isinstance(item.get(key), str | None) for key in ("next", "last", "reason"))
+        and all(type(item.get(key)) is int for key in ("ran", "skipped", "running"))
+        and isinstance(item.get("paused"), bool)
     )
 
 
-def _has_fields(told: Any, kind: type[Any]) -> bool:
-    """Whether it has what the dataclass has; numbers where that has numbers."""
-    return isinstance(told, dict) and all(
-        field.name in told
-        and (field.type not in ("int", "float") or type(told[field.name]) in (int, float))
+def _has_fields(item: Any, kind: type[Any]) -> bool:
+    """Return whether an item has the fields of a dataclass, with numbers where that has them."""
+    return isinstance(item, dict) and all(
+        field.name in item
+        and (field.type not in ("int", "float") or type(item[field.name]) in (int, float))
         for field in dataclasses.fields(kind)
     )
 
@@ -280,10 +280,10 @@ def _sockets() -> Iterator[Path]:
 
 
 def _folders() -> list[Path]:
-    """Where sockets may be; new ones go into the first.
+    """Return the folders where sockets may be; new ones go into the first.
 
     Raises:
-        OSError: This system has no such sockets.
+        OSError: This system has no Unix sockets.
     """
     if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
         raise OSError("this system has no Unix sockets")
@@ -306,7 +306,7 @@ def _remove_own(path: Path, owner: int, listener: socket.socket) -> None:
         path.unlink(missing_ok=True)
 
 
-# A forked child must not keep the socket open that its parent listens on.
+# A forked child must not keep open the socket on which its parent listens.
 _listeners: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 

@@ -1,7 +1,7 @@
-"""The life of a worker process, from its start to the last word of it.
+"""The life of a worker process, from its start to its last words.
 
-How it is made, told who it is, watched, ended, reaped and replaced. What its tasks are must not be
-known here: whoever occupies a slot (`occupant.Occupant`) is told of starts and ends.
+How it is made, configured, watched, ended, reaped and replaced. Its tasks must not be known here:
+starts and ends are reported to the slot's occupant (`occupant.Occupant`).
 
 Doors: `blackbox`, `budget`, `cores`, `draining`, `occupant`, `paired`, `process`, `reports`,
 `supervisor`, `workerconfig`, `workerhandle`.

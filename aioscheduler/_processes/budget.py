@@ -1,9 +1,9 @@
-"""How many workers a manager may replace. Pure.
+"""The limit on how many workers a manager may replace. Pure.
 
-The rule, so many in so many seconds, is that of Erlang's supervisors (`intensity` and `period`).
-Workers that end together, by one cause, are one: the loss of a machine with eight of them is no
-more than one bad event. What could not be had at all costs nothing: it is asked for again, later
-each time.
+The rule, a number per period, is that of Erlang's supervisors (`intensity` and `period`). Workers
+that end together, by one cause, count once: the loss of a machine with eight of them is one event.
+A process that could not be obtained at all costs nothing: it is requested again, after longer and
+longer waits.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ NOT_HAD: object = object()
 
 
 class RestartBudget:
-    """How many replacements a manager may have.
+    """The replacements that a manager may make.
 
     Args:
-        most: How many.
-        period: In how many seconds.
+        most: How many in a period.
+        period: The period in seconds.
     """
 
     def __init__(self, most: int, period: float) -> None:
         self.most = most
         self.period = period
-        self._spent: deque[tuple[float, object]] = deque()  # when, and for what
+        self._spent: deque[tuple[float, object]] = deque()  # times and causes
 
     def spend(self, now: float, cause: object = None) -> bool:
         """Note a replacement; return False if it is one too many.
 
         Args:
             now: The time, in seconds.
-            cause: What has ended the worker, and others with it, each of which names this very
-                object; None: it has ended alone; NOT_HAD: it was none.
+            cause: What ended the worker: the same object for all workers that it ended. None if it
+                ended alone, NOT_HAD if there was no process.
         """
         if cause is NOT_HAD:
             return True

@@ -1,11 +1,11 @@
-"""How many cores this process may use: the machine's, less what it is not given of them.
+"""The number of cores that this process may use, which may be fewer than the machine's.
 
     affinity, PYTHON_CPU_COUNT ─┐
-                                ├─► the least of them
+                                ├─► the smallest
     quota of each control group ┘   (`docker run --cpus=2`, a limit of Kubernetes)
 
-A quota is so much time in each period; over it, all threads of the group stand still until the
-next. So more workers than it feeds make tasks late without making more of them.
+A quota is an amount of CPU time in each period; when it is used up, all threads of the group stand
+still until the next. So workers beyond the quota make tasks late without adding throughput.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def usable_cores() -> int:
 
 
 def quotas(process: Path) -> Iterator[int]:
-    """Yield the quotas of a process's control groups and of all above them, in cores, rounded up.
+    """Yield the quotas of a process's control groups and their parents, in cores, rounded up.
 
     Args:
-        process: Its folder in `/proc`; where there is none, no quota is known.
+        process: The process's folder in `/proc`; without one, no quota is known.
     """
     try:
         groups = (process / "cgroup").read_text().splitlines()
@@ -60,7 +60,7 @@ def _unescape(path: str) -> PurePosixPath:
 def _quotas(
     point: PurePosixPath, path: PurePosixPath, root: PurePosixPath, unified: bool
 ) -> Iterator[int]:
-    """Yield those of a group and of all above it, up to where they are mounted."""
+    """Yield the quotas of a group and its parents, up to the mount point."""
     top = Path(point)
     # A container may see its own group at the mount point and not know its path there.
     group = top / path.relative_to(root) if path.is_relative_to(root) else top
@@ -71,7 +71,7 @@ def _quotas(
             else:
                 quota = (group / "cpu.cfs_quota_us").read_text()
                 period = (group / "cpu.cfs_period_us").read_text()
-            if int(quota) > 0:  # version 1 has -1 for none
+            if int(quota) > 0:  # -1 is none, in version 1
                 yield math.ceil(int(quota) / int(period))
         except (OSError, ValueError):  # the topmost group has no file; version 2 says "max"
             pass

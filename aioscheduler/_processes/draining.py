@@ -1,11 +1,11 @@
-"""The last seconds of a process that is to go, while another is to take its place.
+"""The last seconds of a process that will be replaced in an orderly way.
 
-    SIGTERM, from whomever ─► DRAINING ─┬─► nothing runs: it says DRAINED, and ends
-    recycled: DRAIN, our word ──────────┼─► its time is over: it is killed
-                                        └─► whatever else ends it is a death
+    SIGTERM, from anybody ────► DRAINING ─┬─► nothing runs: it sends DRAINED, and ends
+    DRAIN, from us: recycled ─────────────┼─► its time is up: it is killed
+                                          └─► any other end is a death
 
-It starts nothing more, and what runs has `DRAIN_TIME`. What still runs then is lost with it, or
-runs again in the next.
+It starts nothing more, and its running tasks have `DRAIN_TIME`. Those that still run then are lost
+with it, or run again in the next process.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import asyncio
 from .._transport import wire
 from .workerhandle import WorkerHandle
 
-KILL_AFTER = 0.5  # seconds a worker has to end what it was told to cancel
-DRAIN_TIME = 10.0  # seconds that running tasks have in a worker that was told to go
+KILL_AFTER = 0.5  # seconds that a worker has to end after it must cancel its tasks
+DRAIN_TIME = 10.0  # seconds that running tasks have in a draining worker
 
 
 class Drain:
-    """The time that a process has to go.
+    """The draining of one process.
 
     Args:
-        loop: Of the host.
+        loop: The host's loop.
         process: The process.
-        why: Why it is recycled; "" if it was told to go by others.
+        why: Why it is recycled; "" if it drains because of a SIGTERM.
 
     Attributes:
-        is_through: Whether the process has said that it has gone (DRAINED).
+        is_through: Whether the process has sent DRAINED.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Drain:
         self._timer = loop.call_later(DRAIN_TIME + KILL_AFTER, self._end)
 
     def ask(self) -> None:
-        """Tell the process to go; one that cannot be told is killed."""
+        """Send the process DRAIN, or kill it if that fails."""
         try:
             self._process.pipe.send(wire.encode([wire.Kind.DRAIN]))
             self._process.pipe.flush()
-        except Exception as error:  # noqa: BLE001  whatever it is, it is to be replaced
-            self._process.kill(f"it cannot be told to go: {error!r}")
+        except Exception as error:  # noqa: BLE001  it must be replaced, whatever this is
+            self._process.kill(f"it cannot be asked to drain: {error!r}")
 
     def stop(self) -> None:
-        """Let the process be: it has ended, or another has told it to."""
+        """Do not kill the process any more: it has ended, or is being closed."""
         self._timer.cancel()
 
     @property
@@ -58,24 +58,28 @@ class Drain:
         return self._why != ""
 
     @property
-    def told(self) -> str:
-        """What the process was told, in words that follow on its name."""
+    def phrase(self) -> str:
+        """Why the process drains, in words that follow its name."""
         return "was recycled" if self.recycles else "was told to end"
 
     def went_by_itself(self, exitcode: int | None) -> bool:
-        """Whether the process that has ended so has gone as it was told; None: not known how."""
+        """Return whether the process ended on its own after draining.
+
+        Args:
+            exitcode: Its exit code; None if it is not known.
+        """
         return self.is_through and exitcode in (0, None)
 
     def went_in_order(self, exitcode: int | None) -> bool:
-        """Whether it has, or was killed because its time was over; else it has died."""
+        """Return whether it ended on its own, or was killed as its time was up; else it died."""
         return self._is_over or self.went_by_itself(exitcode)
 
     def explain_loss(self) -> str:
-        """Return what ended a task that still ran when its process went in order."""
-        told = f"it was recycled, as {self._why}" if self._why else "it was told to end (SIGTERM)"
-        return f"{told}, and {DRAIN_TIME:.0f} s later this task still ran"
+        """Return what ended a task that still ran when its drained process ended."""
+        end = f"it was recycled, as {self._why}" if self._why else "it was told to end (SIGTERM)"
+        return f"{end}, and {DRAIN_TIME:.0f} s later this task still ran"
 
     def _end(self) -> None:
-        """End a process that keeps its loop busy, or in which something swallows its end."""
+        """Kill a process that is still draining: its loop is busy, or its tasks go on."""
         self._is_over = True
         self._process.kill()

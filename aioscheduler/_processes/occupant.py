@@ -1,4 +1,4 @@
-"""What a supervisor reports, and to whom: one way, a process after the other.
+"""The reports of a supervisor to its slot's occupant, one process after the other.
 
 connect(process) ─► receive(READY) … ─► ended(end) ─┬─ REPLACED ─► connect(the next process) …
                                                  ├─ CLOSED
@@ -15,11 +15,11 @@ from .workerhandle import WorkerHandle
 
 
 class Then(Enum):
-    """What follows on the end of a process."""
+    """What follows the end of a process."""
 
-    REPLACED = "replaced"  # another comes
-    CLOSED = "closed"  # none comes, as was asked
-    FAILED = "failed"  # none can come: the manager is to fail
+    REPLACED = "replaced"  # another process follows
+    CLOSED = "closed"  # none follows, as requested
+    FAILED = "failed"  # none can follow: the manager must fail
 
 
 class End(NamedTuple):
@@ -27,12 +27,12 @@ class End(NamedTuple):
 
     Attributes:
         then: What follows.
-        exitcode: Of the process; None if it is not known, or there was none.
+        exitcode: The exit code; None if it is not known, or there was no process.
         process: The process; None if there was none.
-        story: What happened: a line, and below it what is longer.
-        reason: Why the manager is to fail.
-        planned: Whether it was recycled, and went by itself.
-        is_said: Whether the log is to have it: not each of many that could not begin.
+        story: What happened: a line, with any details below it.
+        reason: Why the manager must fail.
+        planned: Whether it was recycled, and ended on its own.
+        is_said: Whether to log it; of many that could not begin, only some are logged.
     """
 
     then: Then
@@ -45,23 +45,23 @@ class End(NamedTuple):
 
 
 class Occupant(Protocol):
-    """Who has the tasks of a slot (`remote.RemoteLink`), and is told of its process."""
+    """The owner of a slot's tasks (`remote.RemoteLink`), notified of its processes."""
 
     def receive(self, frame: wire.Frame) -> None:
-        """A frame has come that is not about the process alone; READY before all others."""
+        """Handle a frame that does not only concern the process; READY comes first."""
 
     def forgives(self) -> bool:
-        """Whether the end of the process is no reason to replace fewer: asked before `ended`.
+        """Return whether the end of the process spends no budget; called before `ended`.
 
-        Not of every end of such processes: they would be replaced for ever.
+        It must not forgive every such end: the processes would be replaced for ever.
         """
 
     def connect(self, process: WorkerHandle) -> None:
-        """A process was started: it is to be told everything."""
+        """Send everything to a process that was started."""
 
     def ended(self, end: End) -> None:
-        """The process has ended, and its pipe was read to the end.
+        """Handle the end of the process, whose pipe was read to the end.
 
-        This is told once for each process, again with FAILED if it raised, and with CLOSED if
-        there was none to end. With CLOSED and FAILED it does not raise.
+        Called once for each process, again with FAILED if that raised, and with CLOSED if there
+        was no process. With CLOSED and FAILED it must not raise.
         """

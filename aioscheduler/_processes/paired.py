@@ -1,4 +1,4 @@
-"""The life of a worker in the host's own thread and loop: no process, and pipes in memory.
+"""A worker in the host's own thread and loop: no process, and pipes in memory.
 
      host's context                      │ worker's context
                                          │
@@ -6,11 +6,11 @@
                     └ PairedPipe ─── Channel ──► PairedPipe ─► Worker
                                  ◄── Channel ───
 
-Both ends are the real ones: what travels is encoded, framed and decoded as between processes, and
+Both ends are the real ones: everything is encoded, framed and decoded as between processes, and
 arrives as copies. Each side's callbacks have context variables of their own; a worker begins
-without any. What cannot be had in one process: modules, and with them the globals of functions
-that travel by name, are shared, and a task cannot be killed: it is cancelled, and not heard any
-more.
+without any. Two things differ in one process: modules are shared, and with them the globals of
+functions that travel by name; and a task cannot be killed: it is cancelled, and ignored from then
+on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Channel:
     """Bytes under way in one direction: written now, read at the reader's next turn.
 
     Attributes:
-        reader: Whom to tell that there is something to read.
+        reader: The pipe to notify when there is something to read.
         closed: Whether nobody will read any more.
     """
 
@@ -45,7 +45,7 @@ class Channel:
         self._arrived = bytearray()
 
     def write(self, data: memoryview) -> int:
-        """Take bytes, as `os.write` does.
+        """Accept bytes, as `os.write` does.
 
         Raises:
             BrokenPipeError: Nobody will read them.
@@ -69,7 +69,7 @@ class Channel:
         return data
 
     def tell_reader(self) -> None:
-        """Have the reader read, if there is one yet."""
+        """Notify the reader, if there is one yet."""
         if self.reader is not None:
             self.reader.read_soon()
 
@@ -78,9 +78,9 @@ class PairedPipe(Pipe):
     """The real framing over two channels.
 
     Args:
-        inward: Where it reads.
-        outward: Where it writes.
-        context: In which its side runs.
+        inward: The channel that it reads.
+        outward: The channel that it writes.
+        context: The context in which its side runs.
         receive: As for `Pipe`.
         closed: As for `Pipe`.
     """
@@ -100,13 +100,13 @@ class PairedPipe(Pipe):
     def open(self, loop: asyncio.AbstractEventLoop, reader: int = 0, writer: int = 0) -> None:
         """Begin to read and write the channels; descriptors are not needed."""
         self._loop = loop
-        self.descriptors[:] = 0, 0  # of no use but to say that it is open
+        self.descriptors[:] = 0, 0  # they only show that it is open
         self._inward.reader = self
         self.read_soon()
         self.flush()
 
     def close(self) -> None:
-        """Read and write nothing any more."""
+        """Stop reading and writing."""
         self._has_ended = True
         self._stop_reading()
         self.descriptors[1] = -1
@@ -114,7 +114,7 @@ class PairedPipe(Pipe):
         self._drop()
 
     def read_soon(self) -> None:
-        """Read at the next turn of the loop, as if the loop had seen that there is something."""
+        """Read at the next turn of the loop, as if the loop had found it readable."""
         assert self._loop is not None
         self._loop.call_soon(self.read_now, context=self.context)
 
@@ -139,7 +139,7 @@ class PairedWorkerHandle:
 
     Args:
         config: As for `LocalWorkerHandle`.
-        clock: Gives the worker's present in nanoseconds since the epoch.
+        clock: Returns the worker's present, in nanoseconds since the epoch.
         generation: Which process of its slot this is, from 0.
         receive: Called with each frame.
         ended: As for `workerhandle.MakeWorkerHandle`.
@@ -183,7 +183,7 @@ class PairedWorkerHandle:
         return Channel()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin: the worker says so when it is ready."""
+        """Begin; the worker sends READY when it is."""
         self._loop = loop
         self.pipe.open(loop)
         self._serve(loop)
@@ -193,14 +193,14 @@ class PairedWorkerHandle:
         self._serving.add_done_callback(lambda _: self._end(0))
 
     def begun(self, scheduler: int) -> tuple[int, int]:
-        """Give the numbers of the tasks that a scheduler began last, plus one; 0 for none."""
+        """Return the numbers of the tasks that a scheduler began last, plus one; 0 for none."""
         return self._begun[scheduler], self._begun[self._schedulers + scheduler]
 
     def blocked(self) -> None:
-        """Return None: here nobody watches the loop, which is the host's."""
+        """Return None: the loop is the host's, and nobody watches it."""
 
     def kill(self, cause: str = "") -> None:
-        """End it at once: what it has not written is lost, and its tasks are cancelled."""
+        """End it at once: frames not written yet are lost, and its tasks are cancelled."""
         self._cause = self._cause or cause
         self._end(-signal.SIGKILL)
 

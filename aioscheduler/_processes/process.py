@@ -39,10 +39,10 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
 
     Args:
         name: Its name.
-        reader: Where it reads frames.
-        writer: Where it writes frames.
-        box: What survives it.
-        config: For the worker.
+        reader: The connection from which it reads frames.
+        writer: The connection to which it writes frames.
+        box: The black box, which survives it.
+        config: The worker's configuration.
         loop_initializer: Makes its event loop; None for asyncio's own.
 
     Raises:
@@ -81,7 +81,7 @@ class WorkerProcess(aiomultiprocess.core.Process):  # type: ignore[misc]  # unty
 
 
 def pack_loop_initializer(loop_initializer: Callable[[], Any]) -> bytes:
-    """Return what `make_loop` reads, by value.
+    """Return the initializer by value, for `make_loop`.
 
     Raises:
         OSError: It cannot travel.
@@ -94,11 +94,11 @@ def pack_loop_initializer(loop_initializer: Callable[[], Any]) -> bytes:
 
 
 loop_failure: list[BaseException] = []
-"""In a worker: what its loop_initializer raised. It then runs on asyncio's loop to report it."""
+"""In a worker: the exception of its loop_initializer, which it reports from asyncio's own loop."""
 
 
 def make_loop(initializer: bytes) -> Any:
-    """Make the loop of a worker, in the child; asyncio's own if that fails, to report it."""
+    """Make the loop of a worker, in the child; asyncio's own, to report it, if that fails."""
     try:
         return pickle.loads(initializer)()
     except BaseException as error:  # noqa: BLE001  reported by the worker, to the host
@@ -109,12 +109,12 @@ def make_loop(initializer: bytes) -> Any:
 
 
 def workers_module(name: str) -> ModuleType:
-    """Import a module of the workers' package, which is named here and nowhere else."""
+    """Import a module of the workers' package, whose name is written only here."""
     return importlib.import_module(f"aioscheduler_workers.{name}")
 
 
 def _run(unit: Unit) -> None:
-    """In the child; and in what its tasks fork, if they raise out of the loop."""
+    """Run the worker in the child. A process forked by a task also leaves by here if it raises."""
     own = os.getpid()
     try:
         status = aiomultiprocess.core.Process.run_async(unit)
@@ -122,7 +122,7 @@ def _run(unit: Unit) -> None:
         if os.getpid() != own:
             workers_module("forked").end_child(error)
         _, _, box, _ = unit.args
-        box.tell(error)
+        box.write_failure(error)
         raise
     if status:
         sys.exit(status)
@@ -131,8 +131,8 @@ def _run(unit: Unit) -> None:
 async def _run_worker(
     reader: Connection, writer: Connection, box: BlackBox, config: WorkerConfig
 ) -> int | None:
-    """In the child."""
-    # Imported by a statement, which those who pack programs find.
+    """Run the worker's main, in the child."""
+    # An import statement, for tools that pack programs to find.
     from aioscheduler_workers.main import main
 
     return await main(reader, writer, box, config)
@@ -141,25 +141,25 @@ async def _run_worker(
 Alive = dict[WorkerProcess, list[int]]
 """The processes of a manager, with the descriptors of their pipes.
 
-Who takes a process out of it ends that process, and nobody else: the loop, when it has died, or
-the thread in which the interpreter exits.
+Only the one who removes a process from it ends that process: the loop, when the process has died,
+or the thread in which the interpreter exits.
 """
 
 
 def end_workers(alive: Alive) -> None:
-    """End the workers of a manager that is gone, or with the interpreter; this blocks, briefly.
+    """End the workers of a dropped manager, or at the interpreter's exit. Blocks briefly.
 
     When the interpreter exits, a loop may still run in another thread. Nothing that it uses is
-    taken from it, and it is not told of the deaths: it would replace them, or report them.
+    closed, and it is not notified of the deaths, or it would replace or report the workers.
     """
-    with starting:  # no process is on its way into `alive`, and none follows if this is the exit
+    with starting:  # no process is about to enter `alive`, and at the exit none will follow
         taken = []
         while alive:
             with suppress(KeyError):  # the loop was faster
                 taken.append(alive.popitem())
     exiting = is_exiting()
     for _, descriptors in taken:
-        # Either way a worker reads it as the end.
+        # Either way the worker reads the end of its pipe.
         if exiting:
             _silence(descriptors)
         else:
@@ -175,8 +175,8 @@ def end_workers(alive: Alive) -> None:
 
 
 def _silence(descriptors: list[int]) -> None:
-    """Let go of a pipe, whose descriptors stay valid: another file must not get their numbers."""
-    with suppress(OSError):  # no descriptor is left for this: the workers are killed
+    """Close a pipe but keep its descriptors valid: another file must not get their numbers."""
+    with suppress(OSError):  # no descriptor is left for it: the workers are killed anyway
         null = os.open(os.devnull, os.O_RDWR)
         for fd in descriptors:
             if fd >= 0:

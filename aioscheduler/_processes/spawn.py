@@ -1,13 +1,13 @@
-"""A child process of a fresh interpreter: multiprocessing's, made safe for a host with threads.
+"""A child process with a fresh interpreter: multiprocessing's, made safe for a host with threads.
 
-What differs from `multiprocessing.context.SpawnProcess`:
+Differences from `multiprocessing.context.SpawnProcess`:
 
 - The child does not run the parent's `__main__`, so a script needs no
   `if __name__ == "__main__"` guard, and the parent's `sys.modules` is not touched.
-- Asking for the exit code never waits, from whatever thread and however many ask. That somebody
-  else has reaped the child (SIGCHLD is ignored, or a thread waits for any child) is an end, too:
-  with an exit code that is not known.
-- No signal is sent to a process that was reaped: its number may be another's by then.
+- Reading the exit code never blocks, from however many threads. If something else has reaped the
+  child (SIGCHLD is ignored, or a thread waits for any child), it has ended, too: its exit code is
+  not known.
+- No signal is sent to a process that was reaped: its pid may belong to another by then.
 - Once the interpreter exits, nothing is started any more.
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 
 from .._transport.pipe import enlarge
 
-_UNKNOWN = 255  # an exit code for multiprocessing, to which None is a process that lives
+_UNKNOWN = 255  # an unknown exit code: for multiprocessing None means that the process lives
 
 FROZEN_HINT = (
     "a worker of this packed program ran the program once more instead of its tasks: call "
@@ -37,7 +37,7 @@ FROZEN_HINT = (
 )
 
 starting: threading.RLock = threading.RLock()
-"""Held while a process is started and entered where it is ended with the interpreter."""
+"""Held while a process is started and entered in the table from which exiting ends it."""
 
 _reaping = threading.RLock()  # re-entered by a SIGCHLD handler that lists the active children
 
@@ -45,11 +45,11 @@ _started: weakref.WeakSet[_Popen] = weakref.WeakSet()
 
 
 def _let_go() -> None:
-    """In a forked child: the locks may have been held, and what tells of this end is not ours."""
+    """Reset locks that may be held, and close pipes to the parent's children; in a forked child."""
     for lock in (starting, _reaping):
         lock._at_fork_reinit()  # type: ignore[attr-defined]
     for popen in list(_started):
-        _close(popen.told)
+        _close(popen.parent_pipe)
     _started.clear()
 
 
@@ -58,9 +58,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _preparation_data(name: str) -> dict[str, Any]:
-    """Return what a child is to set up first: as `spawn` does, but for the parent's main module.
+    """Return a child's preparation data: that of `spawn`, without the parent's main module.
 
-    By its own function, which coverage, for one, replaces to add what is to come along.
+    It calls the function of `spawn`, which coverage, for one, replaces to add its own data.
     """
     data = _standard_data(name)
     original = multiprocessing.process.ORIGINAL_DIR  # type: ignore[attr-defined]
@@ -78,14 +78,14 @@ def _preparation_data(name: str) -> dict[str, Any]:
 
 
 def _standard_data(name: str) -> dict[str, Any]:
-    """Return what `spawn` gives, nothing if it cannot; and leave no trace of that."""
+    """Return the preparation data of `spawn`, empty if that fails, without side effects."""
     undecided = multiprocessing.get_start_method(allow_none=True) is None
     try:
         data = spawn.get_preparation_data(name)
-    except Exception:  # noqa: BLE001  the working directory was removed; main is no module
+    except Exception:  # noqa: BLE001  the working directory was removed; main is not a module
         return {}
     finally:
-        if undecided:  # it has decided for the default, which the program may still change
+        if undecided:  # it has chosen the default, which the program may still change
             multiprocessing.set_start_method(None, force=True)
     if undecided:
         data.pop("start_method", None)
@@ -95,12 +95,12 @@ def _standard_data(name: str) -> dict[str, Any]:
 def _command_line(tracker: int | None, pipe: int) -> list[str]:
     command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=pipe)
     if _working_directory() is None and not is_frozen():
-        command.insert(1, "-P")  # Python 3.13.0 imports nothing from a path that begins with it
+        command.insert(1, "-P")  # Python 3.13.0 cannot import if sys.path begins with a removed one
     return command
 
 
 def _working_directory() -> str | None:
-    """Return the working directory, None if it was removed: a child begins there all the same."""
+    """Return the working directory; None if it was removed, in which case a child still starts."""
     try:
         return os.getcwd()
     except OSError:
@@ -108,13 +108,13 @@ def _working_directory() -> str | None:
 
 
 def is_frozen() -> bool:
-    """Whether this is a packed program: one file that is its own Python interpreter."""
+    """Return whether this is a packed program: a file that is its own Python interpreter."""
     return bool(getattr(sys, "frozen", False))
 
 
 def _close(*fds: int) -> None:
     for fd in fds:
-        with suppress(OSError):  # a library has closed what is not its own
+        with suppress(OSError):  # a library has closed a descriptor that is not its own
             os.close(fd)
 
 
@@ -122,12 +122,12 @@ class _Popen(popen_spawn_posix.Popen):
     """One child, from its start to its exit code.
 
     Attributes:
-        told: A pipe to it, by whose end it sees that its parent has ended.
+        parent_pipe: The pipe to it; when the parent ends, the child reads its end.
     """
 
     def __init__(self, process: multiprocessing.process.BaseProcess) -> None:
-        # `super().__init__` is left out: it flushes standard output, which may be a full or a
-        # broken pipe, for the sake of children that are forked.
+        # `super().__init__` is left out: for forked children it flushes standard output, which may
+        # be a full or broken pipe.
         self._fds: list[int] = []
         self.returncode = None
         self.reaped_elsewhere = False
@@ -135,10 +135,10 @@ class _Popen(popen_spawn_posix.Popen):
         self._launch(process)
 
     def _launch(self, process: multiprocessing.process.BaseProcess) -> None:
-        """Start the child, and hand it what it needs, as `popen_spawn_posix` does.
+        """Start the child, and send it what it needs, as `popen_spawn_posix` does.
 
-        Not by the base class, which reads the parent's main module from `sys.modules`, where
-        nothing can be put in its place without other threads seeing it.
+        The base class reads the parent's main module from `sys.modules`, where it cannot be
+        replaced without other threads seeing it.
         """
         # A packed program is its own resource tracker, too, once more from its beginning.
         tracker = None if is_frozen() else resource_tracker.getfd()
@@ -154,11 +154,11 @@ class _Popen(popen_spawn_posix.Popen):
         ours: list[int] = []
         theirs: list[int] = []
         try:
-            for mine in (0, 1):  # to read from: the sentinel; to write to: what it is told
+            for mine in (0, 1):  # one to read from, the sentinel; one to write to, `parent_pipe`
                 ends = os.pipe()
                 ours.append(ends[mine])
                 theirs.append(ends[1 - mine])
-            self.sentinel, self.told = ours
+            self.sentinel, self.parent_pipe = ours
             command = _command_line(tracker, theirs[1])
             program = os.fsencode(spawn.get_executable())
             self.pid = util.spawnv_passfds(program, command, self._fds + theirs)
@@ -167,22 +167,22 @@ class _Popen(popen_spawn_posix.Popen):
             _close(*theirs)
         _started.add(self)
         try:
-            enlarge(self.told)  # takes all of it, without waiting for the child
-            with open(self.told, "wb", closefd=False) as file:
+            enlarge(self.parent_pipe)  # so that it takes all the data without waiting for the child
+            with open(self.parent_pipe, "wb", closefd=False) as file:
                 file.write(data.getbuffer())
         except OSError:
-            pass  # it has ended already, as the sentinel tells
+            pass  # it has already ended, as the sentinel shows
         except BaseException:
             self.kill()
             raise
 
     def close(self) -> None:
-        """Give back its descriptors."""
+        """Close its descriptors."""
         _started.discard(self)
         super().close()
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Return the exit code, None while the process lives. Never waits, whatever the flag."""
+        """Return the exit code, None while the process lives; never block, whatever the flag."""
         with _reaping:
             if self.returncode is None:
                 try:
@@ -198,9 +198,9 @@ class _Popen(popen_spawn_posix.Popen):
     def _send_signal(self, number: int) -> None:
         with _reaping:
             if self.poll() is None:
-                # It may have made a group of its own.
+                # It may have made a process group of its own.
                 for send in (os.killpg, os.kill) if number == signal.SIGKILL else (os.kill,):
-                    with suppress(OSError):  # not ours to signal: it lives on, as is seen
+                    with suppress(OSError):  # not permitted: it lives on, and the caller sees that
                         send(self.pid, number)
 
 
@@ -223,12 +223,12 @@ class SpawnProcess(context.SpawnProcess):
         """Start the process.
 
         Raises:
-            OSError: It cannot be had, for whatever reason; nothing is left of it.
+            OSError: It cannot be started, for whatever reason; nothing is left of it.
         """
         if multiprocessing.process.current_process().daemon:
             raise OSError(
-                "this process is a daemonic one of multiprocessing (as are those of Celery and "
-                "Dask), which may have no children; use workers=0 in it, or make it with "
+                "this process is a daemonic one of multiprocessing (as those of Celery and Dask "
+                "are), which may have no children; use workers=0 in it, or start it with "
                 "daemon=False"
             )
         if is_frozen() and spawn.is_forking(sys.argv):
@@ -238,7 +238,7 @@ class SpawnProcess(context.SpawnProcess):
                 raise OSError("the interpreter is exiting")
             try:
                 if not is_frozen():
-                    # It ends with Ctrl-C let through, whatever was before: not amid our start.
+                    # It unblocks Ctrl-C at its end, whatever was before: do that first.
                     resource_tracker.ensure_running()
                 with _blocked_interrupt():
                     super().start()
@@ -252,18 +252,18 @@ class SpawnProcess(context.SpawnProcess):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process, once started, has ended. It is then reaped, if it is ours."""
+        """Whether the process, once started, has ended; it is then reaped, if it can be."""
         return self._popen is None or self._popen.poll() is not None
 
     @property
     def known_exitcode(self) -> int | None:
-        """The exit code; None if the process lives, or somebody else has reaped it."""
+        """The exit code; None if the process lives, or something else has reaped it."""
         if self._popen is None or self._popen.reaped_elsewhere:
             return None
         return self._popen.poll()
 
     def release(self) -> None:
-        """Give back what the process took, of one that lives only the watch."""
+        """Close the process's descriptors; of one that still lives, only `watch`."""
         if self.watch not in (-1, self.sentinel):
             _close(self.watch)
         self.watch = -1
@@ -273,7 +273,7 @@ class SpawnProcess(context.SpawnProcess):
 
 @contextmanager
 def _blocked_interrupt() -> Iterator[None]:
-    """Keep Ctrl-C from a child until it has its own handler: the mask is inherited."""
+    """Block Ctrl-C in a child, which inherits the mask, until it has its own handler."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

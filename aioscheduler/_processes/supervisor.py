@@ -7,16 +7,16 @@
       restarting ◄────────┴────────────────────────────────┘   stopped: closed, or failed for good
         └─ at once, or after a while if it could not begin ─► starting
 
-The first process must become ready: if it does not, nothing is tried again. Each replacement is
-counted, however it came to be needed, unless the process was told to go (SIGTERM, or because it is
-recycled) and went in order (`draining`); when there were too many (`budget`), the manager fails.
-Short lives count, too.
+The first process must become ready: if it does not, there is no retry. Each replacement counts,
+whatever made it necessary, unless the process drained (after SIGTERM, or because it is recycled)
+and ended in order (`draining`); after too many (`budget`) the manager fails. Processes that lived
+only briefly count, too.
 
-Whatever raises between two processes is the end of the next one or, where there is none to blame,
-of the manager: no slot stays empty and no handle open.
+An exception between two processes ends the next process or, if there is none, the manager: no slot
+stays empty and no handle open.
 
-All is reported one way, to the slot's `Occupant`: a frame has come, a process was started, a
-process has ended. What is to be done comes the other way: start, recycle, close, kill.
+Reports go one way, to the slot's `Occupant`: a frame has come, a process was started, a process
+has ended. Orders come the other way: start, recycle, close, kill.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from .workerhandle import MakeWorkerHandle, WorkerHandle
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
-SILENT_AFTER = 1.5 * TICK  # at the second look in a row that finds no word of it
-START_PATIENCE = 5.0  # seconds that a process may take to be ready before it is said
+SILENT_AFTER = 1.5 * TICK  # reached at the second check in a row without a frame from it
+START_PATIENCE = 5.0  # seconds that a process may take to become ready before it is logged
 FIRST_DELAY = 0.1  # seconds until a slot is filled again after a process that could not begin
 LONGEST_DELAY = 5.0
 
@@ -51,15 +51,15 @@ class Supervisor:
     Args:
         worker: The slot, from 0.
         make: Makes handles.
-        budget: Of the manager.
-        occupant: Has the tasks; told of every process.
-        name: The manager's, if it was given one; for messages.
+        budget: The manager's restart budget.
+        occupant: The owner of the tasks, notified of every process.
+        name: The manager's name, if it has one; for messages.
 
     Attributes:
         process: The process, if there is one.
-        counts: What has been counted in this slot, by the names of `stats.COUNTS`.
+        counts: The counts of this slot, by the names of `stats.COUNTS`.
         cause: What ended the last process, in a line, as far as it is known.
-        name: The same.
+        name: The manager's name.
     """
 
     def __init__(
@@ -84,38 +84,38 @@ class Supervisor:
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None  # for the next process
-        self._drain: Drain | None = None  # of a process that is to go
-        self._refilling = False  # its process was told to go and be replaced; until one is ready
+        self._drain: Drain | None = None  # of a draining process
+        self._refilling = False  # its process is recycled, and the next one is not ready
         self._pid: int | None = None  # of the last process
-        self._node: str | None = None  # where that was, if not here
+        self._node: str | None = None  # the machine of that, if not this one
         self._generation = 0
         self._unready = 0  # processes in a row that could not begin
         self._closing = False
-        self._heard = False  # something, since it was last asked
+        self._heard = False  # whether a frame has come since the last tick
         self._last_heard = 0.0
         self._silent = False
         self._spawned = 0.0
-        self._slow = False  # it takes long to be ready
+        self._slow = False  # it takes long to become ready
         self._traceback: str | None = None  # of a worker that could not begin, or go on
 
     @property
     def state(self) -> WorkerState:
-        """What the process is doing; SILENT if it has not ticked for a while."""
+        """The state of the process; SILENT if nothing has come from it for a while."""
         silent = self._silent and self._state is WorkerState.READY
         return WorkerState.SILENT if silent else self._state
 
     @property
     def avoided(self) -> bool:
-        """Whether new tasks are better sent elsewhere: it is silent, slow to begin, or drains.
+        """Whether new tasks had better go elsewhere: it is silent, slow to begin, or draining.
 
-        Or it was recycled, and the next is not ready; or a machine is still to be had for it.
+        Also if it was recycled and the next process is not ready, or if it has no machine yet.
         """
         elsewhere = self._slow or self._refilling or not self._is_there
         return elsewhere or self.state in (WorkerState.SILENT, WorkerState.DRAINING)
 
     @property
     def _is_there(self) -> bool:
-        """Whether there is a process, or soon will be again."""
+        """Whether the process has a machine; True between two processes, too."""
         return self.process is None or self.process.pid is not None
 
     # ---- life
@@ -128,12 +128,12 @@ class Supervisor:
         """
         self._loop = loop
         self._ready, self._gone = loop.create_future(), loop.create_future()
-        # Its failure is told to the occupant as well, so it need not be awaited here.
+        # Its failure is also reported to the occupant, so nobody need await it here.
         self._ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
         self._spawn()
 
     async def ready(self) -> None:
-        """Return when the first process answers.
+        """Wait until the first process is ready.
 
         Raises:
             WorkerStartError: It could not begin.
@@ -142,11 +142,11 @@ class Supervisor:
             await asyncio.shield(self._ready)
 
     async def close(self, timeout: float | None, describe_running: Callable[[], str]) -> None:
-        """End the process: politely, then not; none comes after it.
+        """End the process: ask it to close, then kill it. None follows.
 
         Args:
-            timeout: Seconds that its tasks have; None for all the time.
-            describe_running: Names tasks that run, for the log.
+            timeout: Seconds that its tasks have; None for no limit.
+            describe_running: Returns the names of running tasks, for the log.
         """
         self._closing = True
         self._stop_timers()
@@ -159,7 +159,7 @@ class Supervisor:
             self.process.pipe.send(wire.encode([wire.Kind.CLOSE, timeout]))
             self.process.pipe.flush()
         except Exception as error:  # noqa: BLE001  it ends all the same
-            self.process.kill(f"it cannot be told to end: {error!r}")
+            self.process.kill(f"it cannot be asked to end: {error!r}")
         patience = None if timeout is None else timeout + KILL_AFTER
         await asyncio.wait([self._gone], timeout=patience)
         if not self._gone.done():
@@ -170,23 +170,23 @@ class Supervisor:
                 )
             else:
                 log.warning(
-                    "%s does not end, and is killed; what swallows its cancellation, or keeps the "
-                    "loop busy, is one of: %s",
+                    "%s does not end, and is killed; one of these swallows its cancellation, or "
+                    "keeps the loop busy: %s",
                     self._describe(),
-                    describe_running() or "what its tasks have left behind, or its lifespan",
+                    describe_running() or "something its tasks have left behind, or its lifespan",
                 )
                 self.cause = HELD_UP
             self.process.kill()
             await self._gone
 
     def recycle(self, why: str) -> bool:
-        """Have the process go, and be replaced: it drains, and if it does, no budget is spent.
+        """Let the process drain and be replaced; if it ends in order, no budget is spent.
 
         Args:
-            why: What it has come to, in words.
+            why: The reason, to follow "as" in messages.
 
         Returns:
-            Whether it does: not if it is starting, is leaving already, or has ended.
+            Whether it drains now: not if it is starting, is ending anyway, or has ended.
         """
         process = self.process
         is_ready = self._state is WorkerState.READY and not self._closing
@@ -198,7 +198,7 @@ class Supervisor:
         return True
 
     def kill(self) -> None:
-        """End the process at once; none comes after it."""
+        """Kill the process; none follows."""
         self._closing = True
         self._stop_timers()
         if self.process is None:
@@ -207,10 +207,10 @@ class Supervisor:
             self.process.kill()
 
     def look_after(self) -> None:
-        """To be called once a tick: says when the process falls silent, and when it is back.
+        """Log when the process falls silent, and when it answers again; called once a tick.
 
-        Whatever has come is a sign of life: a host that was kept busy has its ticks behind much
-        else that it is still to read.
+        Any frame is a sign of life: a host that was busy may have the worker's ticks behind many
+        other frames that it has yet to read.
         """
         now = self._now()
         if self._heard:
@@ -220,7 +220,7 @@ class Supervisor:
         late = now - self._last_heard > SILENT_AFTER
         silent = late and self._state is WorkerState.READY
         if not self._is_there:
-            self._spawned = now  # who looks for a machine says so
+            self._spawned = now  # the engine itself logs that it looks for a machine
         slow = self._state is WorkerState.STARTING and now - self._spawned > START_PATIENCE
         if slow and not self._slow:
             log.warning(report_slow(self._describe(), now - self._spawned, self._refilling))
@@ -229,7 +229,7 @@ class Supervisor:
             self._silent = silent
             log.warning("%s %s", self._describe(), SILENT if silent else "answers again")
 
-    # ---- what the process says
+    # ---- frames from the process
 
     def _receive(self, frame: wire.Frame) -> None:
         kind = frame[0]
@@ -262,7 +262,7 @@ class Supervisor:
             self._ready.set_result(None)
 
     def _begin_drain(self, process: WorkerHandle, why: str = "") -> Drain:
-        """Give a process that is to go its time."""
+        """Begin the draining of a process."""
         assert self._loop is not None
         self._state = WorkerState.DRAINING
         self._drain = Drain(self._loop, process, why)
@@ -284,17 +284,17 @@ class Supervisor:
         self.process, self._pid, self._node = process, process.pid, process.node
         try:
             self._occupant.connect(process)
-        except Exception as error:  # noqa: BLE001  whatever it is, this process knows nothing
-            process.kill(f"it cannot be told its tasks: {error!r}")
+        except Exception as error:  # noqa: BLE001  the process has no tasks, whatever this is
+            process.kill(f"its tasks cannot be sent to it: {error!r}")
 
     def _ended(self, exitcode: int | None, cause: str) -> None:
-        """Take the end of the process; the manager fails if that cannot be done in order."""
+        """Handle the end of the process; the manager fails if that raises."""
         try:
             self._take_end(exitcode, cause)
         except Exception as error:
-            log.exception("the end of %s could not be dealt with", self._describe())
+            log.exception("the end of %s could not be handled", self._describe())
             reason = WorkerLost(self._worker, exitcode, started=None, manager=self.name)
-            reason.add_note(f"the end of {self._describe()} could not be dealt with: {error!r}")
+            reason.add_note(f"the end of {self._describe()} could not be handled: {error!r}")
             self._stop(End(Then.FAILED, exitcode, reason=reason))
 
     def _take_end(self, exitcode: int | None, cause: str) -> None:
@@ -334,19 +334,19 @@ class Supervisor:
             self._replace()
 
     def _replace(self) -> None:
-        """Fill the slot: at once, or after a while, the longer the more often it failed."""
+        """Fill the slot, after a delay that grows with each process that could not begin."""
         assert self._loop is not None
         self._state = WorkerState.RESTARTING
         self._timer = self._loop.call_later(self._delay(), self._try_to_spawn)
 
     def _delay(self) -> float:
-        """Return the seconds until the next try, more after each that failed."""
+        """Return the seconds until the next attempt."""
         if not self._unready:
             return 0.0
         return float(min(FIRST_DELAY * 2 ** min(self._unready - 1, 10), LONGEST_DELAY))
 
     def _try_to_spawn(self) -> None:
-        """Retry for as long as there is no process to be had; nothing is lost by waiting."""
+        """Start a process, or retry later if the system cannot; waiting loses nothing."""
         assert self._loop is not None
         try:
             self._spawn()
@@ -355,7 +355,7 @@ class Supervisor:
             self._unready += 1
             delay = self._delay()
             if is_said(self._unready):
-                text = "%s cannot be started, the next try is in %.1f s: %s"
+                text = "%s cannot be started, the next attempt is in %.1f s: %s"
                 log.error(text, self._who, delay, error)
             self._timer = self._loop.call_later(delay, self._try_to_spawn)
 
@@ -376,11 +376,11 @@ class Supervisor:
         return WorkerStartError(f"the manager was closed before {self._who} was ready")
 
     def _now(self) -> float:
-        """Return the loop's time: lives, ticks and restarts are real where due times are not."""
+        """Return the loop's time: processes live in real time even if due times are faked."""
         return 0.0 if self._loop is None else self._loop.time()
 
     def _stop_timers(self) -> None:
-        """Start no process, and kill none because its time is over."""
+        """Cancel the next start, and the time limit of a draining process."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -393,8 +393,8 @@ class Supervisor:
     def _explain(self, drain: Drain | None, exitcode: int | None, cause: str) -> str:
         if self._state is WorkerState.STARTING:
             return self._explain_start(exitcode, cause)
-        told = "" if drain is None else drain.told
-        return report_end(self._describe(), told, exitcode, cause, self._traceback)
+        why = "" if drain is None else drain.phrase
+        return report_end(self._describe(), why, exitcode, cause, self._traceback)
 
     def _describe(self) -> str:
         return name_process(self._who, self._node, self._pid)

@@ -1,7 +1,7 @@
-"""What a manager tells a worker process at its start.
+"""The configuration that a manager passes to a worker process at its start.
 
-Here is only what stays the same for the whole life of the process. What belongs to the process
-itself (its pipes, its black box, its clock) is passed beside it, and all that changes comes in
+It holds only what stays the same for the life of the process. What belongs to the process itself
+(its pipes, its black box, its clock) is passed separately, and everything that changes comes in
 frames.
 
     Manager (all workers) ─ replace(worker=) ─► handle ─ replace(generation=) ─► process ─► Worker
@@ -18,32 +18,32 @@ from .._scheduling.order import Order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """The configuration of one worker process, to which it travels by multiprocessing's pickle.
+    """The configuration of one worker process, sent to it by multiprocessing's pickle.
 
     Attributes:
         manager: The manager's id.
-        order: What each scheduler runs next.
-        layout: How many schedulers each worker of the manager has.
-        prefer_utc: What a naive datetime means, to tasks that schedule others.
-        host: The process id of the one that it ends with: the host, or, on another machine, the
+        order: The order in which each scheduler runs its tasks.
+        layout: The number of schedulers of each worker of the manager.
+        prefer_utc: Whether naive datetimes are UTC, for tasks that schedule others.
+        host: The pid of the process with which it ends: the host or, on another machine, the
             outpost there.
-        handed: What of the initializer's arguments only a new process can be given.
-        max_running: How many timed tasks may run at a time on each scheduler; None for any number.
-        name: The manager's name, if it was given one.
-        measured: Whether the process tells its size, for `max_rss_per_worker`.
-        block_timeout: Seconds that a task may keep its loop busy; None for as long as it likes.
-        forward_logs: Whether the process tells the host what is logged there.
+        handed: The objects among the initializer's arguments that only a new process can inherit.
+        max_running: How many timed tasks may run at once on each scheduler; None for no limit.
+        name: The manager's name, if it has one.
+        measured: Whether the process reports its size, for `max_rss_per_worker`.
+        block_timeout: Seconds that a task may block the loop; None for no limit.
+        forward_logs: Whether the process sends its log records to the host.
         log_levels: With `forward_logs`, the level of each logger of the host that has one, by name,
-            as they are when the process is launched; set then.
+            at the time when the process is started.
         worker: The slot of this worker, from 0.
         generation: Which process of its slot this is, from 0.
         has_store: Whether the manager has a store, for the durable tasks that tasks schedule.
-        held: What the process holds until it ends, if anything: the lock of the store.
-        confirmed: Whether every task waits for the host's word (CONFIRM) before it begins: for a
-            process that may live on when it was given up.
-        node: The machine that it is on, if that is not the host's; for messages.
-        clock_lead: What the host's clock is ahead of the machine's monotonic one, in nanoseconds;
-            None: the machine is the host's, and has its clock.
+        held: What the process must keep open until it ends, if anything: the lock of the store.
+        confirmed: Whether every task waits for CONFIRM before it begins: for a process that may
+            live on after it was given up.
+        node: Its machine, if not the host's; for messages.
+        clock_lead: How far the host's clock is ahead of the machine's monotonic clock, in
+            nanoseconds; None on the host's machine, whose clock it shares.
     """
 
     manager: str
@@ -68,17 +68,17 @@ class WorkerConfig:
 
     @property
     def schedulers(self) -> int:
-        """How many schedulers this worker has."""
+        """The number of this worker's schedulers."""
         return self.layout[self.worker]
 
     @property
     def process_name(self) -> str:
-        """What multiprocessing, messages and log records call the process."""
+        """The name of the process in multiprocessing, messages and log records."""
         return f"aioscheduler-{self.name or self.manager}-{self.worker}"
 
     @property
     def short_name(self) -> str:
-        """What `ps` shows, which takes 15 bytes: of a long name the beginning."""
+        """The name that `ps` shows, 15 bytes at most: a long one is cut."""
         number = f"-{self.worker}"
         name = (self.name or "aiosched").encode()[: 15 - len(number)]
         return name.decode(errors="ignore") + number

@@ -1,18 +1,17 @@
 """One process of a worker, with its pipes, from its start to its exit code.
 
     spawn ─► frames both ways ─► the process ends (sentinel), or closes its pipe, or is killed
-                                     └► what it had written is read ─► reaped ─► `ended`
+                                     └► the rest of its frames is read ─► reaped ─► `ended`
 
-Its end is reported once, whatever happens: this module alone sees to that.
+Its end is reported once, whatever happens: only this module is responsible for that.
 
-- A death is seen by the sentinel, which a grandchild cannot hold open as it can a pipe; where
-  the system has no pidfds it can, and so the process is looked at once a tick as well.
-- A process that closes its pipe or its sentinel and stays, or writes what cannot be read, is
-  killed.
-- From a kill there is `REAP_TIME`. A process that cannot be reaped by then, because a debugger
-  holds it or the kernel is still busy with it, has ended nevertheless: it will run none of its
-  own code any more. Its exit code is then not known.
-- What goes wrong at its end is logged, and does not keep it from ending.
+- A death is noticed by the sentinel. A grandchild cannot hold that open, as it can a pipe; without
+  pidfds it can, and so the process is also checked once a tick.
+- A process that closes its pipe or its sentinel and stays, or writes invalid frames, is killed.
+- A killed process has `REAP_TIME`. If it cannot be reaped by then, because a debugger holds it or
+  the kernel is still busy with it, it counts as ended: it will not run any code of its own. Its
+  exit code is then not known.
+- Errors at its end are logged, and do not keep it from ending.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from .workerconfig import WorkerConfig
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 EOF_GRACE = 1.0  # seconds from the end of the stream to the end of the process
-SOON = 0.01  # seconds between two looks at a process that is about to end
+SOON = 0.01  # seconds between two checks of a process that is about to end
 
 
 class WorkerHandle(Protocol):
-    """What the host needs of one process of a worker; simulated in tests.
+    """The host's view of one process of a worker; simulated in tests.
 
     Its end is reported (`MakeWorkerHandle`) once: never from within `start` or `kill`, and in
     bounded time after the process has ended or was killed, whatever else fails.
@@ -54,84 +53,84 @@ class WorkerHandle(Protocol):
 
     @property
     def pipe(self) -> Pipe:
-        """For frames to it, from `start` on; it has been read to its end when that is told."""
+        """The pipe to it, from `start` on; read to its end before the end is reported."""
 
     @property
     def node(self) -> str | None:
-        """The machine that it runs on, as soon as that is known; None: this one."""
+        """Its machine, once known; None for this one."""
 
     @property
     def usage(self) -> tuple[float, int] | None:
-        """CPU in per cent of a core, and resident bytes, as its node measures them.
+        """CPU in per cent of a core, and resident bytes, as measured by its node.
 
-        None: it is a process of this machine, which is measured here.
+        None for a process of this machine, which is measured here.
         """
 
     @property
     def shared_end(self) -> object:
-        """What has ended it and others with it: the same object for each. None: it ended alone.
+        """What ended it and others with it: the same object for each; None if it ended alone.
 
-        `budget.NOT_HAD` if there was no process. Asked when its end is told.
+        `budget.NOT_HAD` if there was no process. Read when its end is reported.
         """
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin.
 
         Raises:
-            Exception: It cannot be had, whatever the reason. Nothing is left open, and its end is
-                not told.
+            Exception: There can be no process, for whatever reason. Nothing is left open, and its
+                end is not reported.
         """
 
     def begun(self, scheduler: int) -> tuple[int, int] | None:
         """Return the numbers of the tasks that a scheduler began last, plus one; 0 for none.
 
-        The first is of all tasks but the timed ones that begin on the host's word, the second of
-        those. Asked when its end is told. None, or an exception: nobody knows, and what was
-        announced is taken as begun.
+        The first is for all tasks except the timed ones that begin on CONFIRM, the second for
+        those. Called when its end is reported. With None, or an exception, nobody knows, and all
+        announced tasks count as begun.
         """
 
     def blocked(self) -> tuple[int, int] | None:
         """Return scheduler and number of the task that has blocked it for too long, if one has.
 
-        Asked when its end is told; the task may have ended. The number may be the one that the
-        worker has given it (`Book.number_of`).
+        Called when its end is reported; the task may have ended. The number may be the one that
+        the worker has given it (`Book.number_of`).
         """
 
     def kill(self, cause: str = "") -> None:
-        """End it at once; nothing if it has ended.
+        """End it at once, unless it has ended.
 
         Args:
-            cause: What is wrong with it, if something is: told with its end.
+            cause: What is wrong with it, if anything; reported with its end.
         """
 
 
 Ended = Callable[["int | None", str], None]
 
 MakeWorkerHandle = Callable[[int, Receive, Ended], WorkerHandle]
-"""Makes a handle, of a generation (from 0) and two callbacks: one for its frames, and one that is
-called once, when it has ended and all it wrote has been taken, with the exit code (None if it is
-not known) and what is known of the cause."""
+"""Makes a handle from a generation (from 0) and two callbacks: one for its frames, and one that is
+called once, when it has ended and all its frames have been received, with the exit code (None if
+not known) and the cause as far as it is known."""
 
 
 class LocalWorkerHandle:
     """A worker process and the host's ends of its pipes.
 
     Args:
-        config: For the worker.
+        config: The worker's configuration.
         loop_initializer: Makes the worker's event loop; None for asyncio's own.
-        alive: Has every process that runs.
+        alive: The table of all running processes.
         generation: Which process of its slot this is, from 0.
         receive: Called with each frame.
         ended: As for `MakeWorkerHandle`.
-        make_pipe: Makes its end of the connection, over the descriptors.
+        make_pipe: Makes the host's end of the connection, over the descriptors.
 
     Attributes:
         pid: Its process id, which any thread may read; None before the start and after the end.
-        pipe: For frames to it.
+        pipe: The pipe to it.
         process: Its process.
     """
 
-    # Its machine is this one, and what ends it ends no other.
+    # It runs on this machine, and its end is its own.
     node: None = None
     usage: None = None
     shared_end: None = None
@@ -158,18 +157,18 @@ class LocalWorkerHandle:
         self._cause = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sentinel = -1
-        self._deadline = math.inf  # from which on it has ended, by the loop's clock
+        self._deadline = math.inf  # when it counts as ended, by the loop's clock
         self._next_look: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Spawn the process.
 
         Raises:
-            OSError: It cannot be had; nothing is left open.
+            OSError: It cannot be started; nothing is left open.
         """
         with ExitStack() as theirs, ExitStack() as ours:
             descriptors, connections = [], []
-            for own, other in ((0, 1), (1, 0)):  # to read from, to write to
+            for own, other in ((0, 1), (1, 0)):  # one pipe to read from, one to write to
                 pair = multiprocessing.connection.Pipe(duplex=False)
                 for connection in pair:
                     theirs.enter_context(connection)
@@ -192,7 +191,7 @@ class LocalWorkerHandle:
                 process.start()
                 self._alive[process] = self.pipe.descriptors
             ours.pop_all()
-        # If the loop ends first, nothing here will run: then the file goes with this object.
+        # If the loop ends first, nothing here runs any more: then the box goes with this object.
         weakref.finalize(self, box.close).atexit = False
         self._loop, self._box, self.process, self.pid = loop, box, process, process.pid
         reader, writer = descriptors
@@ -210,7 +209,7 @@ class LocalWorkerHandle:
 
     @property
     def schedulers(self) -> int:
-        """How many schedulers it has."""
+        """The number of its schedulers."""
         return self._config.schedulers
 
     def begun(self, scheduler: int) -> tuple[int, int]:
@@ -224,10 +223,10 @@ class LocalWorkerHandle:
         return None if self._box is None else self._box.blamed
 
     def kill(self, cause: str = "") -> None:
-        """End the process at once, if it has not ended; `ended` is called later.
+        """End the process at once, unless it has ended; `ended` is called later.
 
         Args:
-            cause: What is wrong with it, if something is: told to the log and to `ended`.
+            cause: What is wrong with it, if anything; logged, and passed to `ended`.
         """
         if self._loop is None or self.process not in self._alive:
             return
@@ -251,10 +250,10 @@ class LocalWorkerHandle:
     def _sentinel_rang(self) -> None:
         self._unwatch()
         self._look()
-        self.kill()  # if it lives: it has closed the sentinel, and is not to be trusted
+        self.kill()  # if it lives, it has closed the sentinel, and cannot be trusted
 
     def _look(self) -> None:
-        """Report the end if the process has ended; else look again, in time."""
+        """Report the end if the process has ended; else check again later."""
         assert self._loop is not None
         assert self.process is not None
         now = self._loop.time()
@@ -278,13 +277,13 @@ class LocalWorkerHandle:
         if not process.has_ended:
             log.error(
                 "%s (pid %d) was killed and cannot be reaped: a debugger holds it, or the system "
-                "is busy with it; it is given up",
+                "is busy with it; it counts as ended",
                 self._name,
                 pid,
             )
         exitcode = process.known_exitcode
         try:
-            with ExitStack() as steps:  # all are done, the last first, whatever the others raise
+            with ExitStack() as steps:  # all run, the last first, whatever the others raise
                 steps.callback(self._reap)
                 steps.callback(self._read_box)
                 steps.callback(self.pipe.close)
@@ -293,7 +292,7 @@ class LocalWorkerHandle:
                 if self._next_look is not None:
                     self._next_look.cancel()
         except Exception:
-            log.exception("%s has ended, but not everything of it could be cleared", self._name)
+            log.exception("%s has ended, but could not be cleaned up completely", self._name)
         finally:
             try:
                 self._ended(exitcode, self._cause)
@@ -302,7 +301,7 @@ class LocalWorkerHandle:
                     self._box.close()
 
     def bury(self) -> None:
-        """Free what it took, if the loop is closed and its process was ended by `end_workers`."""
+        """Close what it has open, after the loop was closed and `end_workers` ended its process."""
         self.pipe.close()
         if self._box is not None:
             self._box.close()
@@ -320,7 +319,7 @@ class LocalWorkerHandle:
                 self._cause = FROZEN_HINT
 
     def _reap(self) -> None:
-        """Give back what the process took, now or when it can be reaped."""
+        """Release the process, now or when it can be reaped."""
         assert self._loop is not None
         assert self.process is not None
         process = self.process.aio_process
@@ -330,4 +329,4 @@ class LocalWorkerHandle:
 
 
 def _tell_nobody(exitcode: int | None, cause: str) -> None:
-    """Ignore the end of a process that nobody was told of."""
+    """Ignore the end of a process whose start was not reported."""

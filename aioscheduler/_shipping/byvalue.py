@@ -1,7 +1,7 @@
-"""What a script makes that cloudpickle cannot carry, or carries without what it had.
+"""By-value objects of a script that cloudpickle cannot carry, or carries incompletely.
 
-A class is made in a worker as it *is* in the host, not as it came about: its metaclass's and its
-bases' hooks have run there, and what they wrote down (a registry, for example) travels as a value.
+A class is made in a worker as it *is* in the host, not as it came about: the hooks of its metaclass
+and bases have run in the host, and what they recorded (in a registry, say) travels as a value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FACTS = ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__"
 
 
 def facts_of(function: FunctionType) -> dict[str, Any]:
-    """What a function says of itself that its code does not say."""
+    """Return the attributes in which a function differs from a new one of the same code."""
     fresh = FunctionType(
         function.__code__, function.__globals__, closure=function.__closure__
     )  # as a worker makes it
@@ -37,7 +37,7 @@ def facts_of(function: FunctionType) -> dict[str, Any]:
 
 
 def reduce_cached(function: Any) -> Reduced:
-    """A function under `lru_cache` or `cache`: each process has a cache of its own."""
+    """Reduce a function under `lru_cache` or `cache`: each process has a cache of its own."""
     parameters = function.cache_parameters()
     return _cache, (function.__wrapped__, parameters["maxsize"], parameters["typed"])
 
@@ -47,12 +47,12 @@ def _cache(function: Callable[..., Any], maxsize: int | None, typed: bool) -> An
 
 
 def is_single_dispatch(function: FunctionType) -> bool:
-    """Whether `functools.singledispatch` has made it."""
+    """Return whether `functools.singledispatch` made the function."""
     return function.__code__ is _SINGLE_DISPATCH
 
 
 def reduce_single_dispatch(function: Any) -> Reduced:
-    """A generic function, with what is registered for each type."""
+    """Reduce a generic function, with its registry."""
     registry = dict(function.registry)
     return functools.singledispatch, (registry.pop(object),), registry, None, None, _register
 
@@ -63,7 +63,7 @@ def _register(function: Any, registry: dict[type, Callable[..., Any]]) -> None:
 
 
 def reduce_single_dispatch_method(method: Any) -> Reduced:
-    """A generic method, without the cache of bound ones that it has in Python 3.13."""
+    """Reduce a generic method, without its cache of bound methods (Python 3.13)."""
     make = functools.singledispatchmethod
     return make, (method.func,), method.dispatcher, None, None, _set_dispatcher
 
@@ -73,7 +73,7 @@ def _set_dispatcher(method: Any, dispatcher: Any) -> None:
 
 
 def reduce_cached_property(prop: Any) -> Reduced:
-    """A cached property, without the lock that it has before Python 3.12."""
+    """Reduce a cached property, without its lock (before Python 3.12)."""
     return _cached_property, (prop.func, prop.attrname)
 
 
@@ -84,18 +84,18 @@ def _cached_property(func: Callable[[Any], Any], name: str | None) -> Any:
 
 
 def reduce_new_type(kind: Any) -> Reduced:
-    """A `typing.NewType`."""
+    """Reduce a `typing.NewType`."""
     return _new_type, (kind.__name__, kind.__supertype__, kind.__module__, kind.__qualname__)
 
 
 def _new_type(name: str, supertype: Any, module: str, qualname: str) -> Any:
-    kind = typing.NewType(name, supertype)  # type: ignore[misc]  # the name is its own
+    kind = typing.NewType(name, supertype)  # type: ignore[misc]  # the name is a variable
     kind.__module__, kind.__qualname__ = module, qualname
     return kind
 
 
 def reduce_type_variable(variable: Any) -> Reduced:
-    """A `typing.ParamSpec` or `typing.TypeVarTuple`, without its default."""
+    """Reduce a `typing.ParamSpec` or `typing.TypeVarTuple`, without its default."""
     options = {
         option: value
         for option in ("bound", "covariant", "contravariant", "infer_variance")
@@ -111,7 +111,7 @@ def _type_variable(kind: Any, name: str, options: dict[str, Any], module: str) -
 
 
 def reduce_type_alias(alias: Any) -> Reduced:
-    """What a `type` statement makes."""
+    """Reduce the alias that a `type` statement makes."""
     return _type_alias, (type(alias), alias.__name__, alias.__value__, alias.__type_params__)
 
 
@@ -129,7 +129,7 @@ REDUCERS: dict[type, Callable[[Any], Reduced]] = {
 }
 if sys.version_info >= (3, 12):
     REDUCERS[typing.TypeAliasType] = reduce_type_alias
-"""By type; what can be imported by name goes by that."""
+"""By type, for objects that cannot be imported by name."""
 
 
 _OF_THE_SKELETON = frozenset(
@@ -146,17 +146,17 @@ _NO_MEMBER = object()
 
 
 def reduce_enum(cls: Any, reduced: Reduced) -> Reduced:
-    """An enumeration: its members are made as they are, by no `__new__` or `__init__` of its own.
+    """Reduce an enumeration; its members are made without calling its `__new__` or `__init__`.
 
-    They are there, without their attributes, as soon as the class is: what comes with the class
-    may refer to them.
+    They exist, without their attributes, as soon as the class does: the class's attributes may
+    refer to them.
 
     Args:
         cls: The enumeration.
-        reduced: What cloudpickle makes of it.
+        reduced: cloudpickle's reduction of it.
 
     Raises:
-        pickle.PicklingError: A member is of a type that only its constructor can make.
+        pickle.PicklingError: A member's type can only be made by its constructor.
     """
     make, (bases, name, qualname, _, *rest), (abstract, _), *_ = reduced
     by_name = cls._member_map_
@@ -165,29 +165,29 @@ def reduce_enum(cls: Any, reduced: Reduced) -> Reduced:
         for key, value in vars(cls).items()
         if key not in _OF_THE_SKELETON and value is not by_name.get(key, _NO_MEMBER)
     }
-    if "_abc_impl" in abstract:  # the classes that are registered with it
+    if "_abc_impl" in abstract:  # the classes registered with it
         attributes["_abc_impl"] = abstract["_abc_impl"]
     members = {key: _base_arguments(member) for key, member in by_name.items()}
-    names = {key: member._name_ for key, member in by_name.items()}  # of aliases, another
+    names = {key: member._name_ for key, member in by_name.items()}  # an alias has another name
     states = {key: object.__getstate__(by_name[key]) for key in by_name if names[key] == key}  # type: ignore[attr-defined]
     values = [
         (value, member._name_)
         for value, member in cls._value2member_map_.items()
-        if by_name.get(member._name_) is member  # no flags in combination: they are made anew
+        if by_name.get(member._name_) is member  # combined flags are made on demand
     ]
     args = make, (bases, name, qualname, {}, *rest), members, names, cls._member_names_
     return make_enum, args, (states, values, attributes), None, None, _set_enum_state
 
 
 def _constructor(cls: type) -> type:
-    """The class whose `__new__`, written in C, makes the instances."""
+    """Return the class whose `__new__`, written in C, makes the instances."""
     return next(
         base for base in cls.__mro__ if isinstance(vars(base).get("__new__"), BuiltinFunctionType)
     )
 
 
 def _base_arguments(member: Any) -> tuple[Any, ...]:
-    """What the `__new__` of the built-in type is called with that a member derives from."""
+    """Return the arguments of the built-in `__new__` that makes a member."""
     base: Any = _constructor(type(member))
     if base is object:
         return ()
@@ -199,7 +199,7 @@ def _base_arguments(member: Any) -> tuple[Any, ...]:
             return tuple(args)
     raise pickle.PicklingError(
         f"the members of the enumeration {type(member).__qualname__} are made from a "
-        f"{base.__qualname__}, and cannot be made again in another process"
+        f"{base.__qualname__}, and cannot be recreated in another process"
     )
 
 
@@ -210,10 +210,10 @@ def make_enum(
     names: dict[str, str],
     order: list[str],
 ) -> type:
-    """Make an enumeration, and its members without their attributes; both once."""
+    """Make an enumeration, and its members without their attributes."""
     cls: Any = make(*args)
     base, by_name = _constructor(cls), cls._member_map_
-    if "__abstractmethods__" in vars(cls):  # what it inherits, so long as its own are not there
+    if "__abstractmethods__" in vars(cls):  # inherited ones, as its own methods are not set yet
         type.__setattr__(cls, "__abstractmethods__", frozenset())
     for key, name in names.items():
         if name not in by_name:
@@ -242,11 +242,11 @@ def _set_enum_state(cls: Any, state: tuple[Any, ...]) -> None:
 
 
 def reduce_member(member: Any) -> Any:
-    """A member of an enumeration that goes by value; NotImplemented for what is none."""
+    """Reduce a member of a by-value enumeration; return NotImplemented for a non-member."""
     cls = type(member)
     if cls._member_map_.get(member._name_) is member:
         return _member, (cls, member._name_)
-    # Flags in combination, whose class may have them pickled by a name that they do not have.
+    # Combined flags, which their class may pickle by a name that does not exist.
     return (cls, (member._value_,)) if issubclass(cls, enum.Flag) else NotImplemented
 
 
@@ -257,14 +257,14 @@ def _member(cls: Any, name: str) -> Any:
 def make_skeleton(
     known: Container[type], meta: Any, name: str, bases: tuple[Any, ...], contents: dict[str, Any]
 ) -> type:
-    """Make a class that is still without its attributes, with no hook of a script's run.
+    """Make a class without its attributes, and without running hooks of the script.
 
     Args:
         known: The classes that travel by value.
         meta: The metaclass.
-        name: Of the class.
-        bases: As the class statement has them.
-        contents: What must be there from the beginning.
+        name: The name of the class.
+        bases: The bases, as in the class statement.
+        contents: Attributes that must be there from the beginning.
     """
     resolved = types.resolve_bases(bases)
     with _quiet(known, resolved):
@@ -275,7 +275,7 @@ def make_skeleton(
         if resolved is not bases:
             contents = {**contents, "__orig_bases__": bases}
         maker: Any = next(base for base in meta.__mro__ if base not in known)
-        namespace = maker.__prepare__(name, resolved)  # that of an enumeration is no plain dict
+        namespace = maker.__prepare__(name, resolved)  # not a plain dict for an enumeration
         namespace.update(contents)
         made: type = maker.__new__(meta, name, resolved, namespace)
         return made
@@ -283,7 +283,7 @@ def make_skeleton(
 
 @contextmanager
 def _quiet(known: Container[type], bases: tuple[Any, ...]) -> Iterator[None]:
-    """Have no `__init_subclass__` of a script's run meanwhile."""
+    """Disable every `__init_subclass__` of the script meanwhile."""
     loud = [
         (cls, vars(cls)["__init_subclass__"])
         for base in bases
@@ -300,4 +300,4 @@ def _quiet(known: Container[type], bases: tuple[Any, ...]) -> Iterator[None]:
 
 
 def _nothing(cls: type, /, **kwargs: object) -> None:
-    """Take the place of an `__init_subclass__`."""
+    """Replace an `__init_subclass__`."""

@@ -1,8 +1,8 @@
-"""By-value codes and classes by number: what a pickle asks, where it is made and where it is read.
+"""The numbers of by-value codes and classes, as picklers and unpicklers look them up.
 
-A fresh interpreter cannot import them (they are of `__main__`, of notebooks, closures, lambdas): a
-line of the log (`definitions`) *defines* each once, and then it is spoken of by number. How the two
-ends come by their numbers is in `hostcatalog` and `workercatalog`.
+A fresh interpreter cannot import these (from `__main__`, notebooks, closures, lambdas). A line of
+the log (`definitions`) *defines* each once; from then on it is referred to by number. How the two
+ends assign and learn the numbers is in `hostcatalog` and `workercatalog`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ V = TypeVar("V")
 
 
 class ClassTable(Generic[V]):
-    """Something for each of some classes, as long as they live.
+    """A weak mapping from classes to values.
 
-    By identity: a metaclass may say of equality what it likes, and fail where a class is half made.
+    By identity: a metaclass may define `==` as it likes, and fail while a class is half made.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class ClassTable(Generic[V]):
 
     def __setitem__(self, cls: type, value: V) -> None:
         key, entries = id(cls), self._entries
-        # It goes before the id is used again, in whatever thread garbage is collected.
+        # The entry goes before the id is reused, in whatever thread garbage is collected.
         entries[key] = weakref.ref(cls, lambda _: entries.pop(key, None)), value
 
     def __contains__(self, cls: object) -> bool:
@@ -59,11 +59,11 @@ class Catalog(ABC):
 
     Attributes:
         owner: The manager, or its proxy: each arrives as the other.
-        proxy: The proxy, where the manager is the owner and both are in this process.
-        handed: What each worker process inherits, of the initargs.
-        propagation: What of a context goes with each task; None: nothing.
+        proxy: The proxy, if the owner is the manager and both are in this process.
+        handed: The objects among the initargs that each worker process inherits.
+        propagation: The context items that go with each task; None for nothing.
         classes: By-value classes by number.
-        class_numbers: The other way round.
+        class_numbers: The reverse.
     """
 
     def __init__(self) -> None:
@@ -73,19 +73,19 @@ class Catalog(ABC):
         self.propagation: Propagation | None = None
         self.classes: MutableMapping[int, type] = {}
         self.class_numbers: ClassTable[int] = ClassTable()
-        self._variables: dict[str, ContextVar[Any]] = {}  # by key, that cannot be imported
-        self._variable_keys: dict[ContextVar[Any], str] = {}  # the other way round
+        self._variables: dict[str, ContextVar[Any]] = {}  # by key; those that cannot be imported
+        self._variable_keys: dict[ContextVar[Any], str] = {}  # the reverse
 
     def function_number(self, function: FunctionType) -> Any:
-        """Return what stands for a function in a frame: its name's number, or that of its code."""
+        """Return the number of a function in a frame: that of its name, or of its code."""
         name = importable_name(function)
         return self.code_number(function) if name is None else self.name_number(name, function)
 
     def variable_key(self, variable: ContextVar[Any]) -> str | None:
-        """Give what the other end knows a context variable by; None if it is no global.
+        """Return the key by which the other end knows a context variable; None if not a global.
 
-        That is its name. If its module cannot be imported, as a notebook, a variable may be bound
-        where another was: then it has a number, too, for the other one may be in use.
+        It is the variable's name. In a module that cannot be imported, such as a notebook, a name
+        may be bound again: then the key has a number, too, as the old variable may be in use.
         """
         key = self._variable_keys.get(variable)
         if key is not None:
@@ -101,11 +101,11 @@ class Catalog(ABC):
         return key
 
     def variable(self, key: str, name: str, default: tuple[Any, ...]) -> ContextVar[Any]:
-        """Give the context variable of a module that cannot be imported: always the same one.
+        """Return the context variable of a module that cannot be imported; always the same one.
 
         Args:
-            key: What `variable_key` gave.
-            name: Its own name.
+            key: The result of `variable_key`.
+            name: The variable's own name.
             default: Its default, if it has one.
         """
         known = self._variables.get(key)
@@ -113,7 +113,7 @@ class Catalog(ABC):
             module, _, attribute = key.partition(":")
             own = getattr(sys.modules.get(module), attribute.partition("#")[0], None)
             if isinstance(own, ContextVar) and own not in self._variable_keys:
-                known = own  # of the program itself, or of who runs it
+                known = own  # the program's own, or that of whatever runs it
             else:
                 known = ContextVar(name, default=default[0]) if default else ContextVar(name)
             self._enter_variable(key, known)
@@ -125,23 +125,23 @@ class Catalog(ABC):
 
     @abstractmethod
     def name_number(self, name: str, function: FunctionType) -> Any:
-        """Return what stands for a function that is found by name."""
+        """Return what represents a function found by name."""
 
     @abstractmethod
     def options_number(self, options: Options) -> Any:
-        """Return what stands for the options of a task in a frame."""
+        """Return what represents the options of a task in a frame."""
 
     @abstractmethod
     def code_number(self, function: FunctionType) -> Any:
-        """Return what stands for a function's code."""
+        """Return what represents a function's code."""
 
     @abstractmethod
     def code_key(self, function: FunctionType) -> int | tuple[CodeType, str]:
-        """Return what stands for a function's code in a pickle: a number, or code and module."""
+        """Return what represents a function's code in a pickle: a number, or code and module."""
 
     @abstractmethod
     def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
-        """Whether the other end has this function, with its defaults and attributes."""
+        """Return whether the other end has this function, with its defaults and attributes."""
 
     @abstractmethod
     def shared_function(self, number: int) -> Any:
@@ -149,7 +149,7 @@ class Catalog(ABC):
 
     @abstractmethod
     def class_key(self, cls: type) -> int | None:
-        """Return the number of a by-value class; None has cloudpickle pickle it in full."""
+        """Return the number of a by-value class; None for one that cloudpickle pickles in full."""
 
     @abstractmethod
     def class_of(self, number: int) -> type:
@@ -157,7 +157,7 @@ class Catalog(ABC):
 
     @abstractmethod
     def is_complete(self, cls: type) -> bool:
-        """Whether a class has its attributes, which its definition must not set again."""
+        """Return whether a class has its attributes, which its definition must not set again."""
 
     @abstractmethod
     def line_of_class(self, cls: type) -> int:
@@ -165,4 +165,4 @@ class Catalog(ABC):
 
     @abstractmethod
     def namespace(self, module: str) -> dict[str, Any]:
-        """Return the globals for by-value functions of a module."""
+        """Return the globals that a module's by-value functions see."""

@@ -1,8 +1,8 @@
-"""The garbage that classes are: each is a circle, which only a look at all objects finds.
+"""Collection of dropped classes: each is a reference cycle, which only a full collection finds.
 
-Python looks at all objects when a quarter of them is new, which may be after thousands of classes;
-and as long as the host has not found one, its workers and the log have it, too. So where classes
-are made for each call, somebody looks for them, at a tenth of what it costs to ship them.
+Python runs a full collection when a quarter of all objects is new, which may be after thousands of
+classes; until then the workers and the log keep them, too. So where classes are made for each call,
+collections are run for a tenth of the cost of shipping the classes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gc
 import time
 from collections.abc import Callable
 
-ENOUGH = 64  # classes; fewer are no reason for a look at all objects
+ENOUGH = 64  # classes; fewer do not justify a full collection
 CLASS_COST = 0.0003  # seconds to define one in a worker
 SHARE = 0.1
 
@@ -20,8 +20,8 @@ class ClassGarbage:
     """Collects classes that nobody uses any more.
 
     Args:
-        collect: Looks at all objects.
-        clock: Gives seconds.
+        collect: Runs a full collection.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class ClassGarbage:
     ) -> None:
         self._collect = collect
         self._clock = clock
-        self._collected = 0  # how many there had been at the last look
-        self._cost = 0.0  # of that, in seconds
+        self._collected = 0  # the total at the last collection
+        self._cost = 0.0  # its duration, in seconds
 
     def note(self, total: int) -> None:
-        """Look for them if there may be enough, and if the program has left the looking on.
+        """Collect if it is worth its cost, and if the program has not disabled collection.
 
         Args:
-            total: How many classes there have been so far that may be garbage by now.
+            total: How many classes have been shipped so far; any of them may be garbage.
         """
         waiting = total - self._collected
         if waiting >= ENOUGH and waiting * CLASS_COST * SHARE >= self._cost and gc.isenabled():

@@ -1,11 +1,11 @@
 """Values to payloads and back, in the host and in its workers alike.
 
-What a fresh interpreter can import is pickled by name, the rest by value, with its codes and
-classes by number (`catalog`). What a pickle consists of is in `pickler`, what is called where it is
-read in `restore`, and which form a payload has in `payloads`.
+Objects that a fresh interpreter can import are pickled by name, the rest by value, with codes and
+classes by number (`catalog`). Pickles are written by `pickler` and call functions of `restore` when
+read; the forms of a payload are in `payloads`.
 
-Never plain pickle first and something better on error: plain pickle takes instances of classes
-of `__main__` happily, and only the worker finds out.
+Never try plain pickle first and something better on error: plain pickle accepts instances of
+classes of `__main__`, and only the worker would find out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Codec(Catalog):
         return self.pickle(value)
 
     def encode_scalars(self, values: Sequence[Any]) -> bytes | None:
-        """Return the payload of a list of scalars; None if something else is among them."""
+        """Return the payload of a list of scalars; None if anything else is among them."""
         for value in values:
             if type(value) not in SCALARS:
                 return None
@@ -56,7 +56,7 @@ class Codec(Catalog):
             return None
 
     def encode_plain_rows(self, rows: Iterable[tuple[Any, ...]]) -> list[bytes]:
-        """Give what `encode_scalars` gives of each of some rows, of plain values alone."""
+        """Return the result of `encode_scalars` for each row, of plain values only."""
         return list(map(_scalars.pack_plain, rows))
 
     def pickle(self, value: object) -> bytes:
@@ -64,19 +64,19 @@ class Codec(Catalog):
 
         Raises:
             Exception: Whatever pickle or the value's own methods raise.
-            KeyboardInterrupt: It may be a Ctrl-C.
+            KeyboardInterrupt: A Ctrl-C, perhaps.
         """
         return self.dump(value)[0]
 
     def dump(
         self, value: object, number_class: Callable[[type], int] | None = None
     ) -> tuple[bytes, list[int]]:
-        """Pickle a value as `pickle`, and return the lines that its pickle names, too.
+        """Pickle a value as `pickle` does, and also return the lines that its pickle names.
 
         Args:
             value: Anything.
-            number_class: If given, by-value classes that have no number are pickled in full,
-                with the number that this gives them.
+            number_class: If given, by-value classes without a number are pickled in full, with
+                the number that this returns for them.
         """
         return _write(Pickler(self, number_class), value)
 
@@ -85,15 +85,15 @@ class Codec(Catalog):
         return CallPickler(self).write(value)
 
     def dump_durable(self, value: object) -> bytes:
-        """Pickle a value as `dump`, for another host: as names, and what these lead to."""
+        """Pickle a value for another host: nothing by value or by a number of this one."""
         return _write(DurablePickler(self), value)[0]
 
     def dump_some(self, value: object) -> tuple[bytes, list[int]]:
-        """As `dump`; exceptions in it lose the attributes that cannot travel."""
+        """Pickle as `dump` does; exceptions in it lose the attributes that cannot travel."""
         return LenientPickler(self).write(value)
 
     def decode(self, payload: wire.Payload) -> Any:
-        """Give a value back.
+        """Return the value of a payload.
 
         Raises:
             Exception: Whatever unpickling raises.
@@ -112,11 +112,11 @@ class Codec(Catalog):
             active.catalog = outer
 
     def decode_result(self, payload: wire.Payload) -> Any:
-        """Give back a result.
+        """Return the result in a payload.
 
         Raises:
             RemoteError: It cannot be unpickled here.
-            KeyboardInterrupt: It may be that of a Ctrl-C, which has nothing to do with the result.
+            KeyboardInterrupt: A Ctrl-C, perhaps, which has nothing to do with the result.
         """
         if not isinstance(payload, bytes):
             return payload
@@ -129,18 +129,18 @@ class Codec(Catalog):
             raise RemoteError(type_name(error), why, text_of(error)) from error
 
     def decode_failure(self, payload: bytes) -> BaseException:
-        """Give back what a task raised, with the worker's traceback as its cause.
+        """Return what a task raised, with the worker's traceback as its cause.
 
         Raises:
             RemoteError: It cannot be unpickled here.
-            KeyboardInterrupt: As of `decode_result`.
+            KeyboardInterrupt: As in `decode_result`.
         """
         text, inner = read_failure(payload)
         error = self.decode_result(inner)
         if not isinstance(error, BaseException):
             why = f"a failure of the task became {describe(repr, error)} in this process"
             return RemoteError(type_name(error), why, text)
-        # What stands for a failure has the text in it.
+        # A RemoteError may already contain the text.
         own = getattr(error, "remote_traceback", "") if type(error) is RemoteError else ""
         if text and wire.text(own) != text:
             set_cause(error, RemoteTraceback(text))
@@ -152,5 +152,5 @@ def _write(pickler: Pickler, value: object) -> tuple[bytes, list[int]]:
         return pickler.write(value)
     except (Exception, KeyboardInterrupt):
         raise
-    except BaseException as error:  # a sys.exit(), or the panic of a library in Rust
+    except BaseException as error:  # a sys.exit(), or a panic of a Rust library
         raise pickle.PicklingError(f"pickling it raised {error!r}") from error

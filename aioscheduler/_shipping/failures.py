@@ -1,14 +1,14 @@
-"""How exceptions travel: by type, args and attributes, without a call of their constructor.
+"""How exceptions travel: by type, args and attributes, without calling their constructor.
 
-Many constructors want more than `args` has (`__init__(self, message, *, status)`), which plain
-pickle finds out where the copy is read. Here the copy is made as the original was stored:
+Many constructors need more than `args` has (`__init__(self, message, *, status)`), which plain
+pickle finds out only where the copy is read. Here the copy is made from the original's state:
 
     create_error ─► __new__ and __init__ of the built-in class that it derives from
-    set_state    ─► its args, and its attributes, with no `__setattr__` of its class's
+    set_state    ─► its args and attributes, bypassing its class's `__setattr__`
 
-A class with a way of its own (`__reduce__` and the like) is left to that. Nothing here asks an
-exception's own methods, any of which may raise; what describes one (`describe`, `text_of`)
-cannot fail.
+A class with pickling methods of its own (`__reduce__` and the like) is left to those. No method of
+the exception itself is called, as it may raise; the functions that describe one (`describe`,
+`text_of`) never fail.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _OWN_WAYS = (
     *("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
     *("__getnewargs__", "__getnewargs_ex__"),
 )
-_LEFT_OUT = frozenset(("__suppress_context__", "obj", "exceptions", "message"))  # of built-in ones
+_LEFT_OUT = frozenset(("__suppress_context__", "obj", "exceptions", "message"))  # built-in fields
 _HEAP_TYPE = 1 << 9  # in __flags__: a class made by a class statement
-LONGEST = 1000  # characters of a text or repr that is told
-LINE = 200  # of one that stands in a line
+LONGEST = 1000  # characters shown of a text or repr
+LINE = 200  # characters of one that is part of a line
 
 
 def reduce_error(error: BaseException) -> Any:
-    """Return what `__reduce__` would, or NotImplemented for a class with a way of its own."""
+    """Return the exception's reduction; NotImplemented for a class with its own pickling."""
     cls = type(error)
     if cls in copyreg.dispatch_table or not _is_plain(cls):
         return NotImplemented
@@ -56,7 +56,7 @@ def reduce_error(error: BaseException) -> Any:
 
 
 def reduce_some(error: BaseException, encode: Callable[[Any], bytes]) -> Any:
-    """As `reduce_error`, without the attributes that `encode` raises on."""
+    """Reduce as `reduce_error` does, without the attributes on which `encode` raises."""
     reduced = reduce_error(error)
     if reduced is NotImplemented:
         return reduced
@@ -69,30 +69,30 @@ def reduce_some(error: BaseException, encode: Callable[[Any], bytes]) -> Any:
 
 
 def create_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """Make an exception without its class's constructor."""
+    """Make an exception without calling its class's constructor."""
     base = _base_of(cls)
     error: BaseException = base.__new__(cls, *args)
-    with contextlib.suppress(TypeError):  # args that a subclass has put in their place
+    with contextlib.suppress(TypeError):  # a subclass may have replaced args
         base.__init__(error, *args)
     return error
 
 
 def set_state(error: BaseException, state: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
-    """Set args and attributes, those with a slot in their slot."""
+    """Set args and attributes, in slots where the class has them."""
     args, attributes = state
     vars(BaseException)["args"].__set__(error, args)
     own: dict[str, Any] = object.__getattribute__(error, "__dict__")
     members = _members(type(error))
     for name, value in attributes.items():
         if name in members:
-            with contextlib.suppress(AttributeError, TypeError):  # one that is read-only
+            with contextlib.suppress(AttributeError, TypeError):  # a read-only one
                 members[name].__set__(error, value)
         else:
             own[name] = value
 
 
 def set_encoded_state(error: BaseException, state: tuple[tuple[Any, ...], Any]) -> None:
-    """Set the attributes that can be read here."""
+    """Set args, and the attributes that can be unpickled here."""
     args, encoded = state
     attributes = {}
     for name, value in encoded.items():
@@ -102,18 +102,18 @@ def set_encoded_state(error: BaseException, state: tuple[tuple[Any, ...], Any]) 
 
 
 def set_cause(error: BaseException, cause: BaseException) -> None:
-    """`error.__cause__ = cause`, also for a class that forbids it."""
+    """Set `error.__cause__`, even if its class forbids it."""
     vars(BaseException)["__cause__"].__set__(error, cause)
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
-    """`error.__traceback__`, also for a class that forbids it."""
+    """Return `error.__traceback__`, even if its class forbids it."""
     found: TracebackType | None = vars(BaseException)["__traceback__"].__get__(error)
     return found
 
 
 def text_of(error: BaseException) -> str:
-    """The traceback, as Python prints it; at least what can be said. Does not fail."""
+    """Return the traceback as Python prints it, or as much of it as possible; never fail."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001  a user's __getattr__ may raise anything
@@ -122,12 +122,12 @@ def text_of(error: BaseException) -> str:
 
 
 def text_of_unasked(error: BaseException) -> str:
-    """Say where a task was cancelled that nobody has asked to end. Does not fail."""
+    """Return the text for a task that raised CancelledError unrequested; never fail."""
     return f"ended by a CancelledError that nobody asked for\n{text_of(error)}"
 
 
 def line_of(error: BaseException) -> str:
-    """Type and text, in one line that is not long. Does not fail."""
+    """Return type and text in one short line; never fail."""
     with contextlib.suppress(BaseException):  # a metaclass may forbid it
         text = " ".join(str.split(describe(str, error)))
         return f"{type_name(error)}: {text}"[:LINE].removesuffix(": ")
@@ -135,12 +135,12 @@ def line_of(error: BaseException) -> str:
 
 
 def in_a_line(cause: str, traceback: str) -> str:
-    """Say in a line why a process has ended.
+    """Return in one line why a process has ended.
 
     Args:
-        cause: Why it was killed, or its last words: the traceback of what came out of its loop,
-            or what `faulthandler` wrote.
-        traceback: What the process said of itself.
+        cause: Why it was killed, or its last words: the traceback of an exception out of its
+            loop, or the output of `faulthandler`.
+        traceback: The traceback that the process reported.
     """
     lines = (cause or traceback).strip().splitlines() or [""]
     if not lines[0].startswith(("Traceback", "+ Exception Group Traceback")):
@@ -150,15 +150,15 @@ def in_a_line(cause: str, traceback: str) -> str:
 
 
 def describe(say: Callable[[Any], str], value: object) -> str:
-    """`str` or `repr` of anything, cut to a readable length. Does not fail."""
+    """Return `str` or `repr` of anything, cut to a readable length; never fail."""
     try:
-        return str.__str__(say(value))[:LONGEST]  # it may be of a class made of str
+        return str.__str__(say(value))[:LONGEST]  # it may be a subclass of str
     except BaseException as error:  # noqa: BLE001  a user's __str__ may raise anything
         return f"<{type_name(value)}, whose {say.__name__} raises {type_name(error)}>"
 
 
 def _is_plain(cls: type[BaseException]) -> bool:
-    """Whether a class is built in, or derives from one with nothing to say of pickling."""
+    """Return whether a class and its bases are built in or define no pickling of their own."""
     for base in cls.__mro__:
         if base is object or base in _BUILT_IN:
             continue
@@ -168,7 +168,7 @@ def _is_plain(cls: type[BaseException]) -> bool:
 
 
 def _base_of(cls: type) -> type[BaseException]:
-    """The built-in class whose layout a class has."""
+    """Return the built-in class whose layout a class has."""
     while cls not in _BUILT_IN:
         assert cls.__base__ is not None
         cls = cls.__base__
@@ -176,7 +176,7 @@ def _base_of(cls: type) -> type[BaseException]:
 
 
 def _members(cls: type) -> dict[str, MemberDescriptorType]:
-    """The slots of a class, and the fields that its built-in bases have."""
+    """Return the slots of a class, and the fields of its built-in bases."""
     return {
         name: member
         for base in reversed(cls.__mro__)
@@ -188,7 +188,7 @@ def _members(cls: type) -> dict[str, MemberDescriptorType]:
 def _attributes(error: BaseException) -> dict[str, Any]:
     attributes = dict(object.__getattribute__(error, "__dict__"))
     for name, member in _members(type(error)).items():
-        with contextlib.suppress(AttributeError):  # a slot that is empty
+        with contextlib.suppress(AttributeError):  # an empty slot
             value = member.__get__(error)
             if value is not None:
                 attributes[name] = value
@@ -196,5 +196,5 @@ def _attributes(error: BaseException) -> dict[str, Any]:
 
 
 def _get(cls: type, name: str, error: BaseException) -> Any:
-    """Return an attribute as the built-in class has it, whatever the error's own class says."""
+    """Return an attribute of the built-in class, whatever the error's own class defines."""
     return next(vars(base)[name] for base in cls.__mro__ if name in vars(base)).__get__(error)

@@ -1,10 +1,10 @@
-"""The writing end of the definitions: what is in the log, and what of the program it stands for.
+"""The writing end of the definitions: the log, and the program's objects behind its lines.
 
     function, class, value ─► number, leased ─► in a pickle, a frame
                     └► line of the log, once
 
-What may add to the log is one change, which is completed or undone (`undolog`). The rules are in
-`definitions`.
+Whatever may add to the log is one change, which is completed or undone (`undolog`). The rules are
+in `definitions`.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from .values import Values
 
 _MISSING: Any = object()
 _DROPPED = (
-    "this outcome names a class or function that the program had dropped, and that no task had "
-    "named any more"
+    "this outcome names a class or function that the program has dropped, and that no other task "
+    "names"
 )
 
 
 class HostCatalog(Codec):
-    """The writing end. What may add to the log is done inside `with catalog.change():`."""
+    """The writing end. Whatever may add to the log happens inside `with catalog.change():`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.log: DefinitionLog = DefinitionLog()
-        self.names: dict[int, str] = {}  # of functions, for messages
+        self.names: dict[int, str] = {}  # names of functions, for messages
         self.classes: WeakValueDictionary[int, type] = WeakValueDictionary()
         self._class_leases: ClassTable[int] = ClassTable()
         self._class_lines: dict[int, int] = {}  # by number of the class
@@ -57,17 +57,17 @@ class HostCatalog(Codec):
         self._functions: WeakValueDictionary[int, FunctionType] = WeakValueDictionary()
         self._codes: dict[int, ref[CodeType]] = {}
         self._adopted: dict[str | bytes, int] = {}
-        self._adopted_as: dict[int, bytes] = {}  # the other way round, of codes
-        self._loaded: dict[str, CodeType] = {}  # what a name led to when it was first shipped
+        self._adopted_as: dict[int, bytes] = {}  # the reverse, of codes
+        self._loaded: dict[str, CodeType] = {}  # the code behind a name when it was last shipped
         self._path = list(sys.path)
         self._undo_log = UndoLog()
         self._spaces = Spaces(self.log, self._undo_log)
         self.values: Values = Values(self.log, self._undo_log)
         self.options: OptionLines = OptionLines(self.log, self._undo_log, self.dump)
         self._to_ship: list[tuple[Space, str, str]] = []  # globals, with their users
-        self._touched: list[Space] = []  # by what was shipped
+        self._touched: list[Space] = []  # spaces of which globals were shipped
         self._changes = False  # a change is under way
-        self._mark = 0  # the next line's number when it began
+        self._mark = 0  # the next line's number when the change began
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -81,7 +81,7 @@ class HostCatalog(Codec):
             if len(sys.path) != len(self._path):
                 self._ship_path()
             yield
-            # Globals come last: a class may be the value of a global that its methods look at.
+            # Globals come last: a class may be the value of a global that its methods use.
             if self._to_ship:
                 while self._to_ship:
                     self._ship_global(*self._to_ship.pop())
@@ -94,8 +94,8 @@ class HostCatalog(Codec):
             self._end()
 
     def _ship_path(self) -> None:
-        """Tell the workers of new folders, whatever becomes of the change."""
-        # What is no text, Python passes over when it imports. The text may be no UTF-8.
+        """Send the workers new folders of `sys.path`, whatever becomes of the change."""
+        # Python ignores entries that are not text. The text may not be valid UTF-8.
         new = [folder for folder in sys.path if isinstance(folder, str)]
         new = [folder for folder in new if folder not in self._path]
         self.log.write(PATH, [str.encode(folder, "utf-8", "surrogatepass") for folder in new])
@@ -103,15 +103,15 @@ class HostCatalog(Codec):
         self._mark = self.log.next
 
     def _begin(self) -> None:
-        """Begin a change. None begins within another, whose end is not known yet.
+        """Begin a change; changes cannot be nested, as the outer one may still be undone.
 
         Raises:
-            NotShippable: One is under way.
+            NotShippable: A change is under way.
         """
         if self._changes:
             raise NotShippable(
                 "this was called while another call was being pickled, by a __getstate__, "
-                "__reduce__ or __del__ of what it has to do with; have that use loop.call_soon()"
+                "__reduce__ or __del__ of one of its objects; use loop.call_soon() there"
             )
         self._changes = True
         self._mark = self.log.next
@@ -127,13 +127,13 @@ class HostCatalog(Codec):
             self.forget_unused()
 
     def refresh(self, function: object = None) -> None:
-        """Ship what has been rebound; at each call of a function that travels by value.
+        """Ship rebound globals; called for each call of a function that travels by value.
 
         Args:
-            function: The one that is called. What it does not look at may be what cannot travel.
+            function: The function called. Globals that it does not use may fail to travel.
 
         Raises:
-            NotShippable: It cannot travel.
+            NotShippable: A global that it uses cannot travel.
         """
         known = self._spaces
         spaces = known.seen_by(function) if known.has_apart else known.watched
@@ -167,7 +167,7 @@ class HostCatalog(Codec):
             space.look()
 
     def fault_of(self, value: object) -> Exception | None:
-        """Return what pickling a value raises, if it does; change nothing."""
+        """Return what pickling a value raises, None if it does not; change nothing."""
         self._begin()
         try:
             self.pickle(value)
@@ -191,7 +191,7 @@ class HostCatalog(Codec):
         code = self._loaded.get(name)
         if code is None:
             self._undo_log.set(self._loaded, name, function.__code__)
-        elif code is not function.__code__:  # loaded again, as by importlib.reload
+        elif code is not function.__code__:  # reloaded, as by importlib.reload
             self.log.write(RELOAD, name.partition(":")[0])
             self._undo_log.set(self._loaded, name, function.__code__)
             self._undo_log.note(self._adopted, name)
@@ -203,7 +203,7 @@ class HostCatalog(Codec):
         return self.code_key(function)
 
     def adopt(self, key: int | str | bytes) -> int:
-        """Return the number, leased, for what the `WorkerCatalog` of a worker gave."""
+        """Return the number, leased, of a function that a worker's `WorkerCatalog` sent."""
         if isinstance(key, int):
             return self.log.lease(key)
         number = self._adopted.get(key)
@@ -223,17 +223,17 @@ class HostCatalog(Codec):
         return self.log.lease(number)
 
     def options_number(self, options: Options) -> int:
-        """Give a number, leased, to the options of a task; the same to equal ones."""
+        """Return the number, leased, of the options of a task; the same for equal ones."""
         return self.options.number(options)
 
     def adopt_options(self, fields: Sequence[Any]) -> int:
-        """Return the number, leased, for what the `WorkerCatalog` of a worker gave."""
+        """Return the number, leased, of options that a worker's `WorkerCatalog` sent."""
         *others, retry = fields
         lines = [self.log.lease(line) for line in names_in(retry)]
         return self.options.adopt([*others, without_names(retry) if lines else retry], lines)
 
     def forget_unused(self) -> None:
-        """Retire the lines that nothing uses, but for a few values; drop what no worker knows."""
+        """Retire unused lines, except a few values; drop those that no worker knows any more."""
         for number in self.log.unused():
             if number in self.values:
                 self.values.rest(number)
@@ -243,7 +243,7 @@ class HostCatalog(Codec):
             self._forget(number)
 
     def look_after(self) -> None:
-        """Forget what nothing uses, and namespaces that are garbage here: once a tick."""
+        """Forget unused lines, and namespaces that are garbage here; called once a tick."""
         self._spaces.let_go()
         self.forget_unused()
 
@@ -288,7 +288,7 @@ class HostCatalog(Codec):
     def _dump_durable(
         self, durable: Durable | None
     ) -> tuple[tuple[Any, ...] | None, Sequence[int]]:
-        """Return what a worker is told of a registered function, and the lines that this names."""
+        """Return what a worker needs of a registered function, and the lines that this names."""
         if durable is None:
             return None, ()
         *options, retry = durable.options
@@ -296,7 +296,7 @@ class HostCatalog(Codec):
         return (durable.name, durable.qualname, durable.once, *options, payload), lines
 
     def _know(self, number: int, function: FunctionType, space: Space) -> None:
-        """Remember a function, and that its code has this number, until they are garbage."""
+        """Remember a function, and the number of its code, until they are garbage."""
         code, codes = function.__code__, space.codes
         key = id(code)
         codes[key] = number
@@ -322,7 +322,7 @@ class HostCatalog(Codec):
         return function
 
     def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
-        """No: a worker has the code alone."""
+        """Return False: a worker has only the code."""
         return False
 
     def class_key(self, cls: type) -> int:
@@ -351,16 +351,16 @@ class HostCatalog(Codec):
         made = self.decode(unpack(line)[2])
         cls = self.classes.get(number)
         if cls is None:
-            raise LookupError(f"{made!r} is made again without the class that is asked for")
+            raise LookupError(f"{made!r} was recreated without the class that was asked for")
         return cls
 
     def is_complete(self, cls: type) -> bool:
-        """Yes, if it is the program's own: what it is now, its definition does not know."""
+        """Return whether it is the program's own, which may have changed since its definition."""
         return cls in self._class_leases
 
     def line_of_class(self, cls: type) -> int:
         lease: int | None = self._class_leases.get(cls)
-        if lease is None:  # it was made again
+        if lease is None:  # the class was recreated
             lease = self.log.lease(self._class_lines[self.class_numbers[cls]])
             self._class_leases[cls] = lease
         return lease
@@ -380,11 +380,11 @@ class HostCatalog(Codec):
             payload, lines = self.dump(value)
         except Exception as error:
             raise NotShippable(
-                f"the global {name!r} of {space.module}, which {user} looks at, "
+                f"the global {name!r} of {space.module}, which {user} uses, "
                 f"{cannot_travel(error, 'it')}"
             ) from error
         number = int(space.number)
         line = self.log.write(GLOBAL, number, name, payload, names=lines)
-        # Kept by the space's own line: a task that waits needs it, whatever the program does.
+        # Kept by the space's own line: pending tasks need it, whatever the program does.
         self._undo_log.set(self.log.keeps.setdefault(number, {}), name, self.log.lease(line))
         self._spaces.watch(space)

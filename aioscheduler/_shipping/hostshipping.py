@@ -1,11 +1,11 @@
-"""Takes apart what a manager is told, for all of its workers.
+"""Takes calls apart for all workers of a manager.
 
     schedule(work(1)) ─► take ──────────┐
     map(work, items) ─► take_function,  ├─► frames
                         take_arguments ─┤
     options, captured ──► take_record ──┘
     durable(1) ──► take_durable ──────────► bytes that the next host can read, too
-    Manager(initializer=...) ─► take_call ─► what a process is told before any task
+    Manager(initializer=...) ─► take_call ─► what a process receives before any task
 
 How coroutines are taken apart, here and in a worker, is in `shipping`.
 """
@@ -39,44 +39,44 @@ from .shipping import (
 
 
 class HostShipper(Shipper[HostCatalog]):
-    """The host's, which also takes functions that are not called yet, and what is durable."""
+    """The host's shipper, which also takes functions not called yet, and durable calls."""
 
     def __init__(self, catalog: HostCatalog) -> None:
         super().__init__(catalog)
-        self._simple_counts: dict[int, int] = {}  # by id of the code of a durable function
+        self._simple_counts: dict[int, int] = {}  # by id of a durable function's code
 
     def take_record(self, options: Options | None, captured: Captured | None) -> Record:
-        """Return what goes with a task, or with many.
+        """Return the record of a task, or of many.
 
         Args:
-            options: Of it, if there are any.
-            captured: What was captured for it, if anything was.
+            options: The task's options, if any.
+            captured: The context values captured for it, if any.
 
         Raises:
-            NotShippable: Something of it cannot travel.
+            NotShippable: An option or a value cannot travel.
         """
         number = None if options is None else self.take_options(options)
         return record_of(number, self.take_captured(captured))
 
     def label(self, function: int | bytes, record: Record) -> object:
-        """Return what names a task for as long as it is known: its name, or the function's."""
+        """Return the label of a task: its name, or the number or pickle of its function."""
         options = options_of(record)
         named = None if options is None else self.catalog.options.name(options)
         return named or function
 
     def name_of(self, label: Any) -> str:
-        """Return the name of a function that has a number; "" if it has none any more."""
+        """Return the name of a function by its number; "" if it is not known any more."""
         return self.catalog.names.get(label, "")
 
     def take_call(self, function: Callable[..., Any] | None, args: tuple[Any, ...]) -> bytes:
-        """Return what a worker is told before any task: (function, args), and what propagates.
+        """Return what a worker receives before any task: initializer, arguments, context items.
 
         Args:
-            function: The initializer, any callable; None: there is none.
+            function: The initializer, any callable; None if there is none.
             args: Its arguments.
 
         Raises:
-            NotShippable: The function, an argument, or what propagates cannot travel.
+            NotShippable: The function, an argument, or a context item cannot travel.
         """
         propagation = self.catalog.propagation
         try:
@@ -93,7 +93,7 @@ class HostShipper(Shipper[HostCatalog]):
             raise NotShippable(f"{what or f'{name}, or an argument of it,'} {why}") from error
 
     def take_function(self, function: Callable[..., Any]) -> int | bytes:
-        """Return what travels of a callable that is called many times.
+        """Return the number or the pickle of a callable that is called many times.
 
         Raises:
             NotShippable: It cannot travel.
@@ -127,15 +127,15 @@ class HostShipper(Shipper[HostCatalog]):
             ):
                 return self.catalog.code_number(function)
         payload, lines = self.catalog.dump(function)
-        # Its pickle comes with each frame; a large one is kept by the workers instead.
+        # A small pickle goes with each frame; a large one is sent once and kept by the workers.
         if len(payload) <= BLOB_LIMIT:
             return leased(payload, lines)
         return self.catalog.values.number(payload, lines)
 
     def take_plain(self, calls: list[tuple[Any, ...]]) -> list[Payload] | None:
-        """Return the payloads of calls that have one int or one float each, else None.
+        """Return the payloads of calls if all have a single int, or all a single float; else None.
 
-        A tenth of the cost of taking them singly (`benchmarks/bench_throughput.py`).
+        A tenth of the cost of taking them one by one (`benchmarks/bench_throughput.py`).
         """
         values = list(chain.from_iterable(calls))
         if set(map(len, calls)) != {1}:
@@ -167,14 +167,14 @@ class HostShipper(Shipper[HostCatalog]):
             raise NotShippable(f"{what} {why}") from error
 
     def take_durable(self, coro: Any, name: str) -> bytes:
-        """Take the arguments of an unstarted coroutine, and close it; untouched if this raises.
+        """Take the arguments of an unstarted coroutine and close it; untouched if this raises.
 
         Args:
-            coro: Of a durable function, which is known already.
-            name: Of that, for messages.
+            coro: A coroutine of a durable function already looked up.
+            name: The function's durable name, for messages.
 
         Returns:
-            The payload of a task. It is bytes in any case, and names nothing of this host.
+            The payload of a task: always bytes, and independent of this host.
 
         Raises:
             NotShippable: The coroutine has started, or (NotDurable) the next host could not read
@@ -194,7 +194,7 @@ class HostShipper(Shipper[HostCatalog]):
         return payload
 
     def take_durable_arguments(self, args: tuple[Any, ...], name: str) -> bytes:
-        """Give the payload of one call's positional arguments, as `take_durable`.
+        """Return the payload of one call's positional arguments, as `take_durable` does.
 
         Raises:
             NotDurable: The next host could not read one of them.
@@ -206,22 +206,22 @@ class HostShipper(Shipper[HostCatalog]):
         return payload
 
     def take_durable_plain(self, calls: list[tuple[Any, ...]]) -> list[bytes] | None:
-        """Give what `take_durable_arguments` gives of calls that `take_plain` takes, else None."""
+        """Return durable payloads of calls that `take_plain` accepts, else None."""
         if self.take_plain(calls) is None:
             return None
         return self.catalog.encode_plain_rows(calls)
 
     def take_durable_captured(self, captured: Captured | None) -> bytes | None:
-        """Give the payload of what was captured for a durable task, as `take_captured`.
+        """Return the payload of the values captured for a durable task, as `take_captured` does.
 
         Raises:
-            NotShippable: It is too much, or (NotDurable) the next host could not read it.
+            NotShippable: They are too large, or (NotDurable) the next host could not read one.
         """
         if captured is None or len(captured) == 1:
             return None
         payload = self.catalog.encode_scalars(captured)
         if payload is None:
-            assert self.catalog.propagation is not None  # it has captured
+            assert self.catalog.propagation is not None  # it has captured the values
             payload = self._dump_durable(captured, self.catalog.propagation.named(captured), "")
         check_captured(payload)
         return payload
@@ -246,10 +246,10 @@ class HostShipper(Shipper[HostCatalog]):
 
 
 def adopt_call(catalog: HostCatalog, asked: InsideRequest) -> Call:
-    """Take over what a task of a worker schedules, with the leases of all that it names.
+    """Return a call that a worker's task schedules, with leases of all lines that it names.
 
     Raises:
-        Exception: No worker of ours has asked for it.
+        Exception: No worker of this manager can have sent it.
     """
     with catalog.change():
         number = catalog.adopt(asked.function)

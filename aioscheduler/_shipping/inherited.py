@@ -1,7 +1,7 @@
-"""What only a process at its start can be given: locks, queues and the like of multiprocessing.
+"""Objects that a process can only inherit at its start: multiprocessing's locks, queues and so on.
 
 They do not travel through a pipe. Those among the initializer's arguments are handed to each new
-process (`WorkerConfig.handed`), and a pickle of the call speaks of them by their place there.
+process (`WorkerConfig.handed`), and the pickle of the call refers to them by index.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .pickler import Pickler
 
 
 class CallPickler(Pickler):
-    """One for what a new process is given: it may inherit primitives of multiprocessing."""
+    """A pickler of the initializer's call, which may contain primitives of multiprocessing."""
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj).__module__ in _INHERITED:
@@ -33,7 +33,7 @@ _INHERITED = frozenset(
 
 
 class _Spawning:
-    """Stands for the start of a process, to find out what can be passed to one."""
+    """Pretends to spawn a process, to find out what could be passed to it."""
 
     def duplicate_for_child(self, descriptor: int) -> int:
         return descriptor
@@ -42,13 +42,13 @@ class _Spawning:
 
 
 def check_inheritable(primitive: object) -> None:
-    """Look whether a process that is spawned can be given a primitive of multiprocessing.
+    """Check that a spawned process can inherit a primitive of multiprocessing.
 
     Raises:
-        pickle.PicklingError: It is made for processes that are forked.
+        pickle.PicklingError: It was made for forked processes.
     """
     before = get_spawning_popen()
-    set_spawning_popen(_Spawning())  # type: ignore[arg-type]  # it has what is asked of it
+    set_spawning_popen(_Spawning())  # type: ignore[arg-type]  # it has the methods that are called
     try:
         ForkingPickler.dumps(primitive)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""A durable function that the host has not: the worker looks for it, where it was last seen.
+"""Durable functions that the host does not have: the worker imports the module of each.
 
     a row of the file ─► its function's name is not registered here
                            └─► LateBound(name, qualname) ═══► bind: import the module
@@ -16,14 +16,14 @@ from ..registry import Durable
 
 
 class UnknownFunction(LookupError):
-    """No function of a durable name is registered."""
+    """No function is registered under a durable name."""
 
 
 class LateBound:
-    """Stands for a durable function in a frame.
+    """A placeholder for a durable function in a frame.
 
     Args:
-        name: In the file.
+        name: Its name in the file.
         qualname: Its last known `module:qualname`.
     """
 
@@ -34,16 +34,16 @@ class LateBound:
         return bind, self._call
 
     def pickled(self) -> bytes:
-        """Return what the function's column of a frame carries."""
+        """Return the pickle for the function column of a frame."""
         return pickle.dumps(self, 5)
 
 
 def bind(name: str, qualname: str) -> Durable:
-    """Return what is registered under a name, once the module has been imported where it was.
+    """Return the function registered under a name, after importing its module if need be.
 
     Raises:
-        UnknownFunction: Nothing is.
-        Exception: Whatever importing the module raises, but for that there is none.
+        UnknownFunction: There is none, even then.
+        Exception: Whatever importing the module raises, except that the module does not exist.
     """
     found = registry.find(name)
     if found is None:
@@ -65,5 +65,5 @@ def bind(name: str, qualname: str) -> Durable:
 
 
 def _is_part(module: str, missing: str | None) -> bool:
-    """Whether it is the module itself that is not there, and nothing that it imports."""
+    """Return whether the module itself is missing, and not one that it imports."""
     return missing is not None and f"{module}.".startswith(f"{missing}.")

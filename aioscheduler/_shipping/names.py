@@ -1,4 +1,4 @@
-"""Names of functions and classes: which of them lead to the same thing in another process."""
+"""Names of functions and classes, and whether they lead to the same object in another process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GLOBAL_OPS = frozenset(("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_N
 
 @functools.cache
 def importable(module: str) -> bool:
-    """Whether a fresh interpreter, with this one's `sys.path`, imports this very module."""
+    """Return whether a fresh interpreter with this `sys.path` would import this very module."""
     if module == "__main__":
         return False
     path: list[str] | None = None
@@ -35,7 +35,7 @@ def importable(module: str) -> bool:
             return False
         try:
             path = list(spec.submodule_search_locations or ())
-        except KeyError:  # a namespace package inside one that is not loaded
+        except KeyError:  # a namespace package inside a package that is not loaded
             return False
     return True
 
@@ -44,10 +44,10 @@ def importable_name(obj: Any) -> str | None:
     """Return `module:qualname` if that leads to this very object, here and in a new process."""
     module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
     if qualname is None:
-        qualname = getattr(obj, "__name__", None)  # as of type variables
+        qualname = getattr(obj, "__name__", None)  # type variables have only that
     if not isinstance(module, str) or not isinstance(qualname, str):
         return None
-    if "<" in qualname:  # made in a function; a module may have a class of one under its name
+    if "<" in qualname:  # made in a function; a module may have such a class under its name
         if not isinstance(obj, type):
             return None
         qualname = obj.__name__
@@ -58,7 +58,7 @@ def importable_name(obj: Any) -> str | None:
         found = getattr(found, part, None)
     if found is obj:
         return f"{module}:{qualname}"
-    # One that was made in a function may have been put anywhere, in this process alone.
+    # A class made in a function may have been put anywhere, in this process only.
     return _home_of(obj) if isinstance(obj, type) and "<" not in obj.__qualname__ else None
 
 
@@ -66,7 +66,7 @@ _homes: weakref.WeakKeyDictionary[type, str | None] = weakref.WeakKeyDictionary(
 
 
 def _home_of(cls: type) -> str | None:
-    """Return the name of a class that is not where it says, as `pytest.skip.Exception` is not."""
+    """Return where a class really is, if not where its names say (`pytest.skip.Exception`)."""
     if cls not in _homes:
         _homes[cls] = next(
             (
@@ -80,13 +80,13 @@ def _home_of(cls: type) -> str | None:
     return _homes[cls]
 
 
-_variables: dict[ContextVar[Any], str] = {}  # names that were found
+_variables: dict[ContextVar[Any], str] = {}  # names found so far
 
 
 def variable_name(variable: ContextVar[Any]) -> str | None:
-    """Give `module:name` of a context variable that is a global of a module; else None.
+    """Return `module:name` of a context variable that is a global of a module; else None.
 
-    Where several modules have it, one that can be imported.
+    If several modules have it, one that can be imported is preferred.
     """
     known = _variables.get(variable)
     if known is None or not _is_global(variable, *known.split(":", 1)):
@@ -105,7 +105,7 @@ def _is_global(variable: ContextVar[Any], module: str, name: str) -> bool:
 
 
 def _names_of(variable: ContextVar[Any]) -> list[str]:
-    """Look for a variable under another name than its own."""
+    """Return the globals bound to a variable, under whatever name."""
     return [
         f"{module}:{name}"
         for module, loaded in sys.modules.copy().items()
@@ -116,22 +116,22 @@ def _names_of(variable: ContextVar[Any]) -> list[str]:
 
 
 def module_of(function: FunctionType) -> str:
-    """The module whose globals a function sees; `__module__` is what a decorator made of it."""
+    """Return the module whose globals a function sees; a decorator may change `__module__`."""
     name = function.__globals__.get("__name__")
     return name if isinstance(name, str) else "__main__"
 
 
 def is_of_module(function: FunctionType) -> bool:
-    """Whether a function's globals are those of a module that is loaded."""
+    """Return whether a function's globals are those of a loaded module."""
     module = sys.modules.get(module_of(function))
     return module is not None and vars(module) is function.__globals__
 
 
 def is_of_namespace(function: FunctionType) -> bool:
-    """Whether a function's globals are those of a module or script, loaded in whatever way.
+    """Return whether a function's globals are those of a module or script, however loaded.
 
-    A console and `exec` mark theirs by nothing. They have the names that their code defines, and
-    not only what one generated method needs, as the globals that a namedtuple makes.
+    Those of a console or an `exec` have no mark, but they contain the names that their code
+    defines. The globals of a generated method, as of a namedtuple, have only what it needs.
     """
     namespace = function.__globals__
     return (
@@ -144,11 +144,11 @@ def is_of_namespace(function: FunctionType) -> bool:
 
 
 def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Look for a module as `import` does, but do not ask `sys.modules` first."""
+    """Find a module as `import` does, but without looking in `sys.modules` first."""
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path)
-        except Exception:  # noqa: BLE001, S112  a finder of somebody else's: no answer is a no
+        except Exception:  # noqa: BLE001, S112  a third-party finder that fails finds nothing
             continue
         if spec is not None:
             return spec
@@ -156,7 +156,7 @@ def _find_spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def resolve(name: str) -> Any:
-    """Import what `importable_name` named.
+    """Import the object that `importable_name` has named.
 
     Raises:
         Exception: Whatever the import raises.
@@ -169,13 +169,13 @@ def resolve(name: str) -> Any:
 
 
 def global_names(code: CodeType) -> set[str]:
-    """The global names that a code, or code within it, reads, binds or deletes."""
+    """Return the global names that a code, or code within it, reads, binds or deletes."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPS}
     return names.union(*(global_names(c) for c in code.co_consts if isinstance(c, CodeType)))
 
 
 def submodules(code: CodeType, namespace: dict[str, Any]) -> list[str]:
-    """The submodules that code reaches by attribute: `concurrent.futures` of `concurrent`."""
+    """Return submodules that code reaches by attribute, as `concurrent.futures`."""
     words = set(_words(code))
     return [
         name
@@ -195,7 +195,7 @@ def _words(code: CodeType) -> Iterator[str]:
 
 
 def type_name(value: object) -> str:
-    """`module.qualname` of a value's type; builtins without their module."""
+    """Return `module.qualname` of a value's type; builtins without their module."""
     cls = type(value)
     prefix = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
     return prefix + cls.__qualname__

@@ -1,11 +1,11 @@
-"""Options that a worker is sent once, for all tasks that have the same.
+"""The lines of options: a worker is sent equal options once, for all tasks that have them.
 
     given here:      Options ──────────────┬─► its number
                         └─(pickle `retry`)─┤
     from a worker:   fields, as sent ──────┘
 
-A `Retry` is a pickle in its line, for it may name what is known by value. The host never reads the
-pickle of a worker's: lines are equal if their bytes are.
+A `Retry` is pickled in its line, as it may name by-value definitions. The host never reads a pickle
+from a worker: lines are equal if their bytes are.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ class OptionLines:
     """The options in a log.
 
     Args:
-        log: Has a line for each.
-        undo: Of the changes.
-        dump: Pickles a `Retry`, and says which lines its pickle names.
+        log: The log, with a line for each.
+        undo: Records the changes.
+        dump: Pickles a `Retry`, and returns the lines that the pickle names.
     """
 
     def __init__(self, log: DefinitionLog, undo: UndoLog, dump: Dump) -> None:
         self._log = log
         self._undo = undo
         self._dump = dump
-        self._numbers: dict[tuple[Any, ...], int] = {}  # by `Options`, and by what is sent of them
-        self._sent: dict[int, tuple[Any, ...]] = {}  # the other way round
-        self._given: dict[int, Options] = {}  # and of the first that was sent so
+        self._numbers: dict[tuple[Any, ...], int] = {}  # by `Options`, and by fields as sent
+        self._sent: dict[int, tuple[Any, ...]] = {}  # fields as sent, by number
+        self._given: dict[int, Options] = {}  # the first options sent so, by number
 
     def __contains__(self, number: int) -> bool:
         return number in self._sent
 
     def number(self, options: Options) -> int:
-        """Return a number, leased, for options; the same for equal ones.
+        """Return the number, leased, of options; the same for equal ones.
 
         Raises:
             Exception: Whatever pickling their `Retry` raises.
@@ -54,18 +54,18 @@ class OptionLines:
             return self.adopt(options, ())
         payload, lines = self._dump(options.retry)
         number = self.adopt(options._replace(retry=payload), lines)  # type: ignore[arg-type]
-        # Of functions made anew for each call, which are sent alike, one is kept.
+        # A function made again for each call is sent alike each time: one is kept.
         if number not in self._given:
             self._undo.set(self._given, int(number), options)
             self._undo.set(self._numbers, options, int(number))
         return number
 
     def adopt(self, sent: Sequence[Any], lines: Sequence[int]) -> int:
-        """Return a number, leased, for what is sent of options.
+        """Return the number, leased, of options as they are sent.
 
         Args:
-            sent: The fields of `Options`; instead of a `Retry` its pickle.
-            lines: Leases of what that names.
+            sent: The fields of `Options`, with the pickle in place of a `Retry`.
+            lines: Leases of the lines that the pickle names.
         """
         key = tuple(sent)
         number = self._numbers.get(key)
@@ -76,7 +76,7 @@ class OptionLines:
         return self._log.lease(number)
 
     def name(self, number: int) -> str | None:
-        """Return the name that a task has by its options, None if it has none by them."""
+        """Return the name option of a number, None if there is none."""
         name: str | None = self._sent[number][0]
         return name
 

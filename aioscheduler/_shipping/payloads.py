@@ -1,15 +1,15 @@
-"""The forms of a payload, told apart by their first byte.
+"""The forms of a payload, distinguished by their first byte.
 
-    payload = a plain value, as it is                            (numbers, None, short texts)
+    payload = a plain value itself                               (numbers, None, short texts)
             | msgpack of one scalar, or of a list of scalars    (exact for these types, and fast)
             | pickle                                             (begins with 0x80, as msgpack of
                                                                   a scalar or list never does)
-            | 0xC1, length, msgpack of lines, one of these       (of an outcome: it names these
+            | 0xC1, length, msgpack of lines, one of these       (an outcome that names these
                                                                   lines of the definitions)
-    failure = msgpack of [traceback, payload of the exception]  (the text can be read by whoever
-                                                                  must not make the exception)
+    failure = msgpack of [traceback, payload of the exception]  (the text can be read without
+                                                                  unpickling the exception)
 
-What is in a pickle is not known here: that is `codec`'s.
+The contents of a pickle are not known here: see `codec`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .._transport import wire
 
 SCALARS = frozenset((int, float, bool, str, bytes, type(None)))
 PICKLED = 0x80  # the first byte of a pickle
-NAMING = 0xC1  # of one with names in front; neither a pickle nor anything in msgpack begins so
+NAMING = 0xC1  # the first byte of one with names in front; no pickle or msgpack begins with it
 _NAMES_FROM = 5  # after that byte and the length of the names
-SHORT_TEXT = 256  # characters of a text that goes as it is
+SHORT_TEXT = 256  # characters of the longest text that is its own payload
 
 
 class Scalars:
-    """Packs one scalar, or a list of them: with a packer that is kept, in half the time.
+    """Packs one scalar, or a list of them; reusing a packer halves the time.
 
-    Such a packer keeps its buffer, too, which after one large value is as large as that.
+    The packer keeps its buffer, too: it is replaced after a large value.
 
     Attributes:
-        pack_plain: Packs what is not large.
+        pack_plain: Packs values that are not large.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Scalars:
 
 
 def with_names(payload: bytes, lines: Sequence[int]) -> bytes:
-    """Return a pickle that says in front which lines of the definitions it names, if it does."""
+    """Return a pickle preceded by the lines of the definitions that it names, if any."""
     if not lines:
         return payload
     names = wire.pack(lines)
@@ -59,10 +59,10 @@ def with_names(payload: bytes, lines: Sequence[int]) -> bytes:
 
 
 def names_in(payload: wire.Payload) -> Sequence[int]:
-    """Return the lines that a payload says it names.
+    """Return the lines in front of a payload.
 
     Raises:
-        Exception: It is none of `with_names`.
+        Exception: `with_names` has not made it.
     """
     if not isinstance(payload, bytes) or payload[0] != NAMING:
         return ()
@@ -77,17 +77,17 @@ def make_failure(text: str, payload: bytes, lines: Sequence[int]) -> bytes:
 
     Args:
         text: Its traceback.
-        payload: Of the exception.
-        lines: That this names.
+        payload: The payload of the exception.
+        lines: The lines that this names.
     """
     return with_names(wire.pack([wire.text(text), payload]), lines)
 
 
 def read_failure(failure: bytes) -> tuple[str, bytes]:
-    """Return traceback and exception of a failure.
+    """Return the traceback of a failure and the payload of its exception.
 
     Raises:
-        Exception: It is none.
+        Exception: It is not a failure.
     """
     text, payload = wire.unpack(without_names(failure) if failure[0] == NAMING else failure)
     if type(text) is not str or type(payload) is not bytes:
@@ -96,10 +96,10 @@ def read_failure(failure: bytes) -> tuple[str, bytes]:
 
 
 def text_in(failure: Any) -> str:
-    """Return the traceback of a failure; "" if it is none."""
+    """Return the traceback of a failure; "" if it is not one."""
     try:
         return read_failure(failure)[0]
-    except Exception:  # noqa: BLE001  whatever it is
+    except Exception:  # noqa: BLE001  it may be anything
         return ""
 
 
@@ -109,7 +109,7 @@ def without_names(payload: bytes) -> bytes:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a value is its own payload: msgpack carries it exactly, and it is short."""
+    """Return whether a value is its own payload: msgpack carries it exactly, and it is short."""
     kind = type(value)
     if kind is int:
         return bool(-(1 << 63) <= value < 1 << 64)

@@ -1,7 +1,7 @@
-"""What a pickle consists of: what goes by name, by number, by value, or not at all.
+"""Pickling: which objects go by name, by number, by value, or not at all.
 
-The work of pickling code and classes is cloudpickle's; what it cannot carry is in `byvalue`,
-what is refused in `refusals`. What these pickles call where they are read is in `restore`.
+cloudpickle pickles code and classes; what it cannot carry is in `byvalue`, what is refused in
+`refusals`. The functions that these pickles call when read are in `restore`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .refusals import OF_ONE_PROCESS, TABLE, refuse
 
 
 def _reduces_itself(cls: type) -> bool:
-    """Whether Python code of a class says how to pickle its instances."""
+    """Return whether a class has a reduce method written in Python."""
     return isinstance(cls.__reduce_ex__, FunctionType) or isinstance(cls.__reduce__, FunctionType)
 
 
 def _reduce_by_method(obj: object) -> Any:
-    """As pickle does, which writes down a name that only this process knows, too."""
+    """Reduce as pickle does, but refuse a name that only this process can resolve."""
     reduced = obj.__reduce_ex__(5)
     if isinstance(reduced, str):
         module = pickle.whichmodule(obj, reduced)  # type: ignore[attr-defined]  # not documented
@@ -55,15 +55,15 @@ _SPECIAL = (BaseException, *OF_ONE_PROCESS)
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
-    """cloudpickle's, but the code of by-value functions, and classes, go by number.
+    """cloudpickle's pickler, except that by-value classes and functions' code go by number.
 
     Args:
-        catalog: Gives the numbers.
-        number_class: If given, by-value classes that have no number are pickled in full, with the
-            number that this gives them.
+        catalog: The source of the numbers.
+        number_class: If given, by-value classes without a number are pickled in full, with the
+            number that this returns for them.
 
     Attributes:
-        lines: Of the definitions, that the pickle names.
+        lines: The lines of the definitions that the pickle names.
     """
 
     dispatch_table: ClassVar[Any] = ChainMap(TABLE, *cloudpickle.Pickler.dispatch_table.maps)
@@ -73,11 +73,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         super().__init__(self._file, protocol=5)
         self._catalog = catalog
         self._number_class = number_class
-        self._begun: set[int] = set()  # ids of the classes that this defines
+        self._begun: set[int] = set()  # ids of the classes that this pickle defines
         self.lines: list[int] = []
 
     def write(self, value: object) -> tuple[bytes, list[int]]:
-        """Return the pickle of a value, and the lines that it names; once."""
+        """Return the pickle of a value, and the lines that it names; may be called once."""
         self.dump(value)
         return self._file.getvalue(), self.lines
 
@@ -99,7 +99,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             if name != f"{obj.__module__}:{obj.__qualname__}":
                 return resolve, (name,)
         elif isinstance(obj, CodeType):
-            # cloudpickle forgets the file, which tracebacks need to show the line.
+            # cloudpickle drops the file name, which tracebacks need to show the line.
             _, args = self.dispatch_table[CodeType](obj)
             return restore.code_of, (obj.co_filename, args)
         elif isinstance(obj, ContextVar):
@@ -136,12 +136,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         if is_single_dispatch(function):
             return reduce_single_dispatch(function)
         if not is_of_namespace(function):
-            # It has globals of its own, as the methods of a namedtuple do: they go with it.
+            # It has globals of its own, like a namedtuple's methods: they go with it.
             return super().reducer_override(function)
         key = self._catalog.code_key(function)
         if isinstance(key, int):
             self.lines.append(key)
-            key = int(key)  # a lease is not to be pickled
+            key = int(key)  # a lease must not be pickled
         if self._catalog.is_known(function, key):
             return restore.function_of, (key,)
         cells = function.__closure__ or ()
@@ -165,9 +165,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
             self.lines.append(self._catalog.line_of_class(cls))
             return restore.class_of, (number,)
         # Inside a definition, further classes are defined in passing: they may refer to each
-        # other in a circle, which the pickle's memo resolves. A class that is asked for again is
-        # not in the memo yet: its base lists it, and the base comes before it. The definition
-        # inside the base is the one that counts then; `make_class` gives the same class twice.
+        # other in a cycle, which the pickle's memo resolves. A class may come up a second time
+        # before it is in the memo: its base lists it, and the base comes first. The definition
+        # inside the base then counts; `make_class` returns the same class both times.
         self._begun.add(id(cls))
         number = self._catalog.class_numbers.get(cls)
         if number is None:
@@ -180,7 +180,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
         else:
             meta, name, bases, contents, *_ = args
             contents["__qualname__"] = cls.__qualname__
-            if "__slots__" in vars(cls):  # of no effect later
+            if "__slots__" in vars(cls):  # they have no effect if set later
                 bases = cls.__bases__
                 for special in {"__slots__", "__orig_bases__"} & vars(cls).keys():
                     contents[special] = vars(cls)[special]
@@ -196,11 +196,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped base
 
 
 class LenientPickler(Pickler):
-    """One that leaves out what it can of exceptions.
+    """A pickler that leaves out attributes of exceptions that cannot travel.
 
     Args:
         catalog: As for `Pickler`.
-        inside: The ids of exceptions whose attributes this is for: they are not followed.
+        inside: The ids of the exceptions whose attributes this pickles: they are refused.
     """
 
     def __init__(self, catalog: Catalog, inside: frozenset[int] = frozenset()) -> None:
@@ -221,16 +221,16 @@ class LenientPickler(Pickler):
 
 
 class DurablePickler(Pickler):
-    """One for what another host reads: nothing goes by value, or by a number of this host's.
+    """A pickler for another host: nothing goes by value, or by a number of this host.
 
-    The file has its pickles: what they call of this package (`restore.owner`, `names.resolve`, what
-    `failures.reduce_error` gives) has to stay where it is.
+    Its pickles are kept in files: what they call of this package (`restore.owner`, `names.resolve`,
+    the functions in `failures.reduce_error`) must stay where it is.
     """
 
     def write(self, value: object) -> tuple[bytes, list[int]]:
         written = super().write(value)
         if self.lines:
-            raise pickle.PicklingError("it names what this host alone has defined")
+            raise pickle.PicklingError("it names something that only this host has defined")
         return written
 
     def reducer_override(self, obj: Any) -> Any:
@@ -240,7 +240,7 @@ class DurablePickler(Pickler):
         elif isinstance(obj, CodeType):
             raise pickle.PicklingError("code is of one version of Python")
         elif type(obj) in REDUCERS and importable_name(obj) is None:
-            raise _made_here(type(obj).__name__, getattr(obj, "__name__", "of no name"))
+            raise _made_here(type(obj).__name__, getattr(obj, "__name__", "without a name"))
         elif isinstance(obj, ModuleType) and not importable(obj.__name__):
             raise _made_here("module", obj.__name__)
         return super().reducer_override(obj)
@@ -249,7 +249,7 @@ class DurablePickler(Pickler):
         raise _made_here("function", f"{module_of(function)}.{function.__qualname__}")
 
     def _reduce_class(self, cls: type) -> Any:
-        if cls.__module__ == "builtins":  # that of None, and others without a name
+        if cls.__module__ == "builtins":  # NoneType, and others without an importable name
             return super()._reduce_class(cls)
         raise _made_here("class", f"{cls.__module__}.{cls.__qualname__}")
 

@@ -1,11 +1,11 @@
-"""What of a context goes with each task: variables, and what pairs of functions say.
+"""The context that goes with each task: variables, and values captured by pairs of functions.
 
     schedule ─► capture ─► captured ─► the record of the task ═══► restore ─► an attempt
                                └─ without a process in between ──────┘
 
-Values are taken in the context, and the thread, of who schedules, and restored in that of each
-attempt, right before its first step. How they travel is not known here. "Propagation" is
-OpenTelemetry's word for it.
+Values are captured in the caller's context and thread, and restored in the context of each
+attempt, right before its first step. How they travel is not known here. The word "propagation" is
+OpenTelemetry's.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .names import variable_name
 
 Pair = tuple[Callable[[], Any], Callable[[Any], object]]
 ContextItem = ContextVar[Any] | Pair
-"""What `Manager(context=...)` lists."""
+"""An item of `Manager(context=...)`."""
 
 Captured = Sequence[Any]
 """Which items had a value, as the bits of an int, and those values in the order of the items.
 
-Without their names they take the least of each task (`benchmarks/bench_context.py`); so they are
-of use beside the very same items alone, as all processes of a manager have them. Who keeps them
-for another manager keeps what `Propagation.pairs` returns, by name."""
+Without names they cost each task the least (`benchmarks/bench_context.py`), but make sense only
+together with the very same items, which all processes of a manager have. To keep them for another
+manager, keep the result of `Propagation.pairs`, by name."""
 
 _MISSING: Any = object()
 
@@ -38,7 +38,7 @@ class Propagation:
     """The items whose values go with each task.
 
     Args:
-        items: Variables that every process finds by their names, and pairs of functions.
+        items: Variables that every process can find by name, and pairs of functions.
     """
 
     def __init__(self, items: Sequence[ContextItem]) -> None:
@@ -46,7 +46,7 @@ class Propagation:
         self._all = (1 << len(items)) - 1
 
     def capture(self) -> Captured:
-        """Take the values that hold here and now. A variable without one is left out.
+        """Return the values in the current context. A variable without one is left out.
 
         Raises:
             BaseException: Whatever a function of a pair raises, with a note.
@@ -54,7 +54,7 @@ class Propagation:
         found, values = 0, [0]
         for index, item in enumerate(self.items):
             if isinstance(item, tuple):
-                value = _call(item[0], "to capture what is to go with a task")
+                value = _call(item[0], "to capture what goes with a task")
             else:
                 value = item.get(_MISSING)
             if value is not _MISSING:
@@ -64,9 +64,9 @@ class Propagation:
         return values
 
     def restore(self, captured: Captured) -> None:
-        """Set in the present context what was captured in another one.
+        """Set captured values in the current context.
 
-        What had no value there has here what it has: a default, or what an initializer has set.
+        An item that had no value is left alone: its default, or an initializer's value, holds.
 
         Raises:
             ValueError: It was captured for other items.
@@ -81,10 +81,10 @@ class Propagation:
                 item.set(next(values))
 
     def pairs(self, captured: Captured) -> Iterable[tuple[ContextItem, Any]]:
-        """Return the items that had a value, each with that.
+        """Return the items that had a value, each with its value.
 
         Raises:
-            ValueError: It was captured for other items, as far as their number shows it.
+            ValueError: It was captured for other items, as far as their number shows.
         """
         return zip(self._with_values(captured), captured[1:], strict=True)
 
@@ -101,7 +101,7 @@ class Propagation:
         return items
 
     def named(self, captured: Captured) -> dict[str, dict[Any, Any]]:
-        """Return what was captured, by what it is of and its name; for messages."""
+        """Return the captured values by kind and name; for messages."""
         kinds: dict[str, dict[Any, Any]] = {"value of the context variable": {}, "value of": {}}
         for item, value in self.pairs(captured):
             if isinstance(item, tuple):
@@ -111,7 +111,7 @@ class Propagation:
         return kinds
 
     def parts(self) -> dict[str, dict[Any, Any]]:
-        """Return the items, by what they are and their names; for messages."""
+        """Return the items by kind and name; for messages."""
         kinds: dict[str, dict[Any, Any]] = {"context variable": {}, "function": {}}
         for item in self.items:
             if isinstance(item, tuple):
@@ -122,11 +122,11 @@ class Propagation:
 
 
 def read_context(context: Sequence[Any]) -> Propagation | None:
-    """Read what a manager was told of contexts; None: nothing goes with its tasks.
+    """Read the manager's option `context`; None if nothing goes with its tasks.
 
     Raises:
-        TypeError: It is no list of context variables and pairs of functions.
-        NotShippable: A variable is no module's global, by which a worker would find it.
+        TypeError: It is not a list of context variables and pairs of functions.
+        NotShippable: A variable is not a global of a module, so a worker could not find it.
     """
     if isinstance(context, str | bytes) or not isinstance(context, Sequence):
         hint = f"write [{context.name}]" if isinstance(context, ContextVar) else "a list"
@@ -158,8 +158,8 @@ def read_context(context: Sequence[Any]) -> Propagation | None:
 def unnamed(variable: ContextVar[Any]) -> str:
     """Return why a variable is refused, and what to do about it."""
     return (
-        f"the context variable {variable.name!r} is no global of a module, or no longer one, and "
-        "by that a worker would find it: make it one"
+        f"the context variable {variable.name!r} is not, or no longer, a global of a module, where "
+        "a worker would find it: make it one"
     )
 
 
@@ -169,5 +169,5 @@ def _call(function: Callable[..., Any], what_for: str, *args: Any) -> Any:
     except BaseException as error:
         with contextlib.suppress(Exception):  # its class may forbid it
             name, call = name_of(function), "Manager(context=...)"
-            BaseException.add_note(error, f"{name}(), of {call}, was called {what_for}")
+            BaseException.add_note(error, f"{name}(), from {call}, was called {what_for}")
         raise

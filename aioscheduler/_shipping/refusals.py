@@ -1,7 +1,7 @@
-"""What cannot travel, and what to do about it.
+"""Objects that cannot travel, and what to do about them.
 
-Things that belong to one process would arrive as copies that are good for nothing, or as something
-else: they are refused where they are pickled, each with a hint of its own.
+Objects that belong to one process would arrive as useless copies, or as something else: they are
+refused where they are pickled, each with a hint.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .sharedcode import contents_of
 
 
 def cannot_travel(error: BaseException, own: str = "") -> str:
-    """The end of a NotShippable message: why, and what to do about it.
+    """Return the end of a NotShippable message: why, and what to do about it.
 
     Args:
         error: What pickling it raised.
-        own: What of a script could be in a module instead.
+        own: What the script could move to a module instead; "" for nothing.
     """
     module = f", or put {own} in a module of its own, which each worker imports" if own else ""
     return (
@@ -37,7 +37,7 @@ def cannot_travel(error: BaseException, own: str = "") -> str:
 
 
 def cannot_be_kept(error: BaseException, own: str = "") -> str:
-    """The end of a NotDurable message, as `cannot_travel`; `own` is in the error."""
+    """Return the end of a NotDurable message, as `cannot_travel`; `own` is in the error."""
     return (
         f"cannot be kept for the next host: {error}. Pass plain data (an id, a path), and look up "
         "in the task what it stands for"
@@ -50,13 +50,13 @@ def blame(
     error: Exception,
     why: Callable[[BaseException, str], str] = cannot_travel,
 ) -> tuple[str, str]:
-    """Say which of some values cannot travel, by name, and what to do about it.
+    """Return the name of the value that cannot travel, and why, with what to do about it.
 
     Args:
         fault_of: Returns what pickling a value raises.
-        kinds: The values, by what they are and their names.
+        kinds: The values, by kind and name.
         error: What pickling all of them has raised.
-        why: Says it of an error.
+        why: Returns the end of the message for an error.
     """
     for kind, values in kinds.items():
         for name, value in values.items():
@@ -70,7 +70,7 @@ def blame(
 
 
 def _key_of_fault(fault_of: Callable[[object], Exception | None], value: object) -> str:
-    """Say under which key of a dict is what cannot travel."""
+    """Return the key of a dict whose value cannot travel, for the message."""
     if type(value) is dict:
         for key, item in list(value.items()):
             if fault_of(item) is not None:
@@ -79,7 +79,7 @@ def _key_of_fault(fault_of: Callable[[object], Exception | None], value: object)
 
 
 def refuse(obj: object) -> NoReturn:
-    """Refuse what would arrive as a copy that is good for nothing, or as something else."""
+    """Refuse an object that would arrive as a useless copy, or as something else."""
     hint = next((_HINTS[kind] for kind in _HINTS if isinstance(obj, kind)), "its copy is of no use")
     raise pickle.PicklingError(f"{type_name(obj)} belongs to one process: {hint}")
 
@@ -96,22 +96,22 @@ _HINTS: dict[type, str] = {
     asyncio.AbstractEventLoop: "a task asks for its own, asyncio.get_running_loop()",
     asyncio.Future: "await it here, and pass its result",
     concurrent.futures.Future: "await it here, by asyncio.wrap_future(), and pass its result",
-    CoroutineType: "have the task call and await it, in an async function that is scheduled; for a "
-    "deadline of it all give schedule() a timeout=",
+    CoroutineType: "schedule an async function that calls and awaits it; for a deadline of the "
+    "whole, give schedule() a timeout=",
 }
 OF_ONE_PROCESS = (LoopBound, *_HINTS)
 TABLE: dict[type, Callable[[Any], Any]] = {
-    # cloudpickle sends the bytes, or a read-only copy of a file's text; pickle sends a number
-    # that is no descriptor elsewhere.
+    # cloudpickle sends the bytes, or a read-only copy of a file's text; pickle sends a descriptor
+    # number that means nothing elsewhere.
     memoryview: refuse,
     io.TextIOWrapper: _reduce_file,
     multiprocessing.connection.Connection: refuse,
 }
-"""How a type is pickled, beside what cloudpickle has to say of others."""
+"""Reducers by type, in addition to cloudpickle's."""
 
 
 def parts_of(function: Callable[..., Any]) -> dict[str, dict[Any, Any]]:
-    """Return what a callable holds that may not be able to travel, by kind and name."""
+    """Return the values that a callable holds, which may be unable to travel, by kind and name."""
     if isinstance(function, FunctionType):
         contents = map(contents_of, function.__closure__ or ())
         closure = dict(zip(function.__code__.co_freevars, contents, strict=True))

@@ -1,7 +1,7 @@
-"""What the pickles of `pickler` call where they are read.
+"""The functions that the pickles of `pickler` call when they are read.
 
-Each is found by its name here, in the host and in its workers. Whose numbers are meant is not in
-the pickle: it is the catalog that reads it.
+Each is found by its name here, in the host and in its workers. The numbers are those of the catalog
+that reads the pickle.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .catalog import Catalog
 from .sharedcode import SharedCode
 
 active = threading.local()
-"""`.catalog`: the one that reads a pickle, while it does."""
+"""Its `catalog` is the one that is reading a pickle in this thread."""
 
 
 def code_of(filename: str, args: Sequence[Any]) -> CodeType:
-    """Make a code again."""
+    """Recreate a code."""
     return CodeType(*args).replace(co_filename=filename)
 
 
@@ -38,14 +38,14 @@ def variable_of(key: str, name: str, *default: Any) -> ContextVar[Any]:
 
 
 def class_of(number: int) -> type:
-    """Return a class that a line has defined."""
+    """Return a class that a line defines."""
     catalog: Catalog = active.catalog
     cls = catalog.classes.get(number)
     return catalog.class_of(number) if cls is None else cls
 
 
 def make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> type:
-    """Define a class, once: it may be asked for before it is there."""
+    """Define a class, or return the one that was already defined."""
     catalog: Catalog = active.catalog
     cls = catalog.classes.get(number)
     if cls is None:
@@ -55,7 +55,7 @@ def make_class(number: int, make: Callable[..., type], args: Sequence[Any]) -> t
 
 
 def set_class_state(cls: type, state: Any) -> None:
-    """Give a class its attributes, unless it is the program's own."""
+    """Set the attributes of a class, unless it is the program's own."""
     catalog: Catalog = active.catalog
     if not catalog.is_complete(cls):
         set_state, of_class = state
@@ -63,13 +63,13 @@ def set_class_state(cls: type, state: Any) -> None:
 
 
 def make_skeleton(meta: Any, name: str, bases: tuple[Any, ...], contents: Any) -> type:
-    """Make a class that is still without its attributes."""
+    """Make a class without its attributes."""
     catalog: Catalog = active.catalog
     return byvalue.make_skeleton(catalog.class_numbers, meta, name, bases, contents)
 
 
 def function_of(key: int | tuple[CodeType, str]) -> Any:
-    """Return a function of the code of a number, or of a code and the name of a module."""
+    """Return the function of a code's number, or of a code and a module's name."""
     catalog: Catalog = active.catalog
     if isinstance(key, int):
         return catalog.shared_function(key)
@@ -78,12 +78,12 @@ def function_of(key: int | tuple[CodeType, str]) -> Any:
 
 
 def set_function_state(function: FunctionType, state: Any) -> None:
-    """Give a function its closure, defaults and attributes."""
+    """Set a function's closure, defaults and attributes."""
     cells, function.__defaults__, function.__kwdefaults__, attributes, facts = state
     for own, sent in zip(function.__closure__ or (), cells, strict=True):
         try:
             own.cell_contents = sent.cell_contents
-        except ValueError:  # no value yet, there as here
+        except ValueError:  # no value yet at the sender either
             continue
     function.__dict__.update(attributes)
     for name, fact in facts.items():

@@ -1,6 +1,6 @@
-"""A function made again of its code, with the globals that it sees in this process.
+"""Functions recreated from their code, with the globals that they see in this process.
 
-Its closure and defaults are values, which come with each use; code comes once.
+Closure and defaults are values and come with each use; the code comes once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class SharedCode:
     Args:
         code: The code.
         namespace: The globals.
-        imports: Modules to import before a function is made of it.
+        imports: Modules to import before a function is made from it.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class SharedCode:
 
     @property
     def function(self) -> Any:
-        """The function; always the same one, unless it has a closure (then with an empty one)."""
+        """The function: always the same one, or if it has a closure, a new one with empty cells."""
         if self._function is not None:
             return self._function
         function = self.make([EMPTY] * len(self.code.co_freevars))
@@ -38,7 +38,7 @@ class SharedCode:
         return function
 
     def make(self, contents: Sequence[Any]) -> FunctionType:
-        """Make a function with these contents of its closure."""
+        """Return a function with these contents of its closure."""
         for name in self._imports:
             __import__(name)
         cells = tuple(CellType() if value is EMPTY else CellType(value) for value in contents)
@@ -46,7 +46,7 @@ class SharedCode:
 
 
 class _Empty:
-    """Stands for a closure variable that has no value yet."""
+    """The content of a closure variable that has no value yet."""
 
     def __reduce__(self) -> str:
         return "EMPTY"
@@ -56,7 +56,7 @@ EMPTY = _Empty()
 
 
 def contents_of(cell: Any) -> Any:
-    """Return what is in a cell of a closure; EMPTY if nothing was put there yet."""
+    """Return the content of a closure's cell; EMPTY if it has none yet."""
     try:
         return cell.cell_contents
     except ValueError:

@@ -1,13 +1,13 @@
-"""Takes unstarted coroutines apart, and makes them again on the other side.
+"""Takes unstarted coroutines apart, and recreates them on the other side.
 
     work(1) ─ take ─► function number + payload ═══ frames ═══► open ─► work(1)
                 │
-                └─ definitions that workers do not know yet (see `definitions`)
+                └─ definitions that workers do not have yet (see `definitions`)
 
-A coroutine that has not started is its function and its arguments, nothing else. `gc` knows the
-function, even under `functools.wraps` (the qualified name may lie); right behind it come the
-code and the arguments. The payload is the one argument itself if that is plain, a msgpack list of
-positional scalars, or the pickle of (args, kwargs, contents of the closure).
+A coroutine that has not started consists of its function and its arguments, nothing else. `gc`
+finds the function, even under `functools.wraps` (the qualified name may be wrong), followed by the
+code and the arguments. The payload is a single plain argument itself, a msgpack list of positional
+scalars, or the pickle of (args, kwargs, contents of the closure).
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from .sharedcode import contents_of
 from .workercatalog import WorkerCatalog
 
 Call = tuple[Any, Payload, Record]
-"""What there is to do: the number of a function, its payload, and the record of the task."""
+"""The number of a function, the payload of its arguments, and the record of the task."""
 
 MOST_CAPTURED = BLOB_LIMIT
-"""Bytes of the values that go with a task."""
+"""The most bytes of captured values that may go with a task."""
 
 
 class _Shape:
     """How to read the arguments of one code object's coroutines.
 
     Args:
-        namespace: The globals of its functions; None: they are not known again.
-        number: As the catalog gives it: an int in the host. None for code with a closure, whose
-            functions may each have a name: those of one decorator all have one code.
-        by_value: Whether globals that were rebound are to be looked for; with a closure, that
-            depends on the function.
-        simple: The count of arguments if all are positional and no cell holds one, else -1.
+        namespace: The globals of its functions; None if they must not be kept.
+        number: The catalog's number, an int in the host. None for code with a closure, whose
+            functions may each have a name: all wrappers of one decorator share one code.
+        by_value: Whether to look for rebound globals; with a closure, that depends on the
+            function.
+        simple: The count of arguments if all are positional and none is in a cell, else -1.
 
     Attributes:
-        gone: Forgets this when the code is garbage, before its id is used again.
+        gone: Removes this when the code is garbage, before its id is reused.
     """
 
     gone: weakref.ref[CodeType]
@@ -74,21 +74,21 @@ class Shipper(Generic[C]):
     """Turns coroutines into calls. One for all workers of a manager, and one in each worker.
 
     Args:
-        catalog: Gives the numbers.
+        catalog: The source of the numbers.
 
     Attributes:
-        inspect: Is asked of each function that is new here whether it may be shipped, and raises
-            if not; None: whatever can be.
+        inspect: Called with each function that is new here; raises if it must not be shipped.
+            None to allow all.
     """
 
     def __init__(self, catalog: C) -> None:
         self.catalog: C = catalog
         self.inspect: Callable[[object], None] | None = None
         self._shapes: dict[int, _Shape] = {}
-        self._named: dict[int, tuple[FunctionType, Any]] = {}  # with a closure, but found by name
+        self._named: dict[int, tuple[FunctionType, Any]] = {}  # have a closure, but found by name
 
     def forget(self) -> None:
-        """Forget the numbers that functions had, which may have another from now on."""
+        """Forget the numbers of functions, as they may change."""
         self._shapes.clear()
 
     def take(self, coro: Any, record: Record = None) -> Call:
@@ -96,15 +96,15 @@ class Shipper(Generic[C]):
 
         Args:
             coro: The coroutine.
-            record: What goes with it.
+            record: The record of the task.
 
         Raises:
-            NotShippable: It is no coroutine, has started, or something it needs cannot travel.
+            NotShippable: It is not a coroutine, has started, or something it needs cannot travel.
         """
         if type(coro) is not CoroutineType or coro.cr_running or coro.cr_suspended:
             _refuse(coro)
         referents = gc.get_referents(coro)
-        if _CLOSED_LOOK_NEW and coro.cr_frame is None:  # asked last: the frame joins the referents
+        if _CLOSED_LOOK_NEW and coro.cr_frame is None:  # last, as this adds a frame to referents
             _refuse(coro)
         position = _POSITION
         function = referents[position] if position < len(referents) else None
@@ -119,8 +119,8 @@ class Shipper(Generic[C]):
         if shape.by_value:
             self.catalog.refresh(function)
         number, payload = shape.number, None
-        # The function is followed by its code, then the arguments. One alone is looked at here, as
-        # `_encode_simple` does: that takes 5 % off `schedule` (`benchmarks/bench_accept.py`).
+        # The function is followed by its code, then the arguments. A single one is handled here,
+        # as in `_encode_simple`: that saves 5 % of `schedule` (`benchmarks/bench_accept.py`).
         if shape.simple == 1 and is_plain(value := referents[position + 2]) and value is not None:
             payload = value
         elif shape.simple >= 0:
@@ -134,10 +134,10 @@ class Shipper(Generic[C]):
         return number, payload, record
 
     def take_options(self, options: Options) -> Any:
-        """Return what stands for options, which travel once for all tasks that have the same.
+        """Return what represents options, which travel once for all tasks with equal ones.
 
         Raises:
-            NotShippable: What `retry` asks cannot travel.
+            NotShippable: The predicate of `retry` cannot travel.
         """
         on: Any = None if options.retry is None else options.retry.on
         asks = callable(on) and not isinstance(on, type)
@@ -153,10 +153,10 @@ class Shipper(Generic[C]):
             raise NotShippable(f"{what and what + ' of '}the option retry {why}") from error
 
     def take_captured(self, captured: Captured | None) -> bytes | None:
-        """Return the payload of what was captured for a task; None if nothing had a value.
+        """Return the payload of the values captured for a task; None if there are none.
 
         Raises:
-            NotShippable: Something of it cannot travel, or it is too much.
+            NotShippable: A value cannot travel, or they are too large.
         """
         if captured is None or len(captured) == 1:
             return None
@@ -168,7 +168,7 @@ class Shipper(Generic[C]):
             except NotShippable:
                 raise  # which names a global
             except Exception as error:
-                assert self.catalog.propagation is not None  # it has captured
+                assert self.catalog.propagation is not None  # it has captured the values
                 kinds = self.catalog.propagation.named(captured)
                 what, why = blame(self.catalog.fault_of, kinds, error)
                 raise NotShippable(f"{what} {why}") from error
@@ -194,7 +194,7 @@ class Shipper(Generic[C]):
             by_value = importable_name(function) is None
             with self.catalog.change():
                 number = self.catalog.function_number(function)
-        # A namespace that is no module's is not to be kept: each of its calls comes here.
+        # A namespace of no module must not be kept: each of its calls comes here.
         kept = is_of_module(function)
         simple = -1 if code.co_freevars else simple_count(code)
         shape = _Shape(function.__globals__ if kept else None, number, by_value, simple)
@@ -206,7 +206,7 @@ class Shipper(Generic[C]):
     def _number_closure(
         self, function: FunctionType, shape: _Shape
     ) -> tuple[Any, tuple[CellType, ...]]:
-        """Return the number of a function with a closure, and what travels of that."""
+        """Return the number of a function with a closure, and the cells that must travel."""
         known = self._named.get(id(function))
         if known is not None:
             return known[1], ()
@@ -250,12 +250,12 @@ class Shipper(Generic[C]):
 def open_call(
     catalog: WorkerCatalog, function: Any, payload: Payload
 ) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
-    """Return the function, and its positional and keyword arguments.
+    """Return the function of a call, and its positional and keyword arguments.
 
     Args:
-        catalog: Knows numbers.
+        catalog: The worker's catalog.
         function: Its number, or a callable that came with the frame.
-        payload: Its arguments.
+        payload: The payload of its arguments.
 
     Raises:
         Exception: Whatever importing or unpickling what it needs raises.
@@ -276,20 +276,20 @@ _NO_KEYWORDS: dict[str, Any] = {}
 
 
 def check_captured(payload: bytes) -> None:
-    """Refuse the payload of what was captured if it is too long.
+    """Refuse the payload of captured values if it is too large.
 
     Raises:
         NotShippable: It is.
     """
     if len(payload) > MOST_CAPTURED:
         raise NotShippable(
-            f"what context= lists takes {len(payload):,} bytes, and {MOST_CAPTURED:,} at most "
-            "may go with each task: list ids, and look up in the task what they stand for"
+            f"the values of context= take {len(payload):,} bytes, and {MOST_CAPTURED:,} at most "
+            "may go with each task: pass ids, and look up in the task what they stand for"
         )
 
 
 def simple_count(code: CodeType) -> int:
-    """Return the count of arguments if all are positional and no cell holds one, else -1."""
+    """Return the count of arguments if all are positional and none is in a cell, else -1."""
     simple = (
         not code.co_kwonlyargcount
         and not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
@@ -299,7 +299,7 @@ def simple_count(code: CodeType) -> int:
 
 
 def simple_arguments(coro: CoroutineType[Any, Any, Any], count: int) -> Sequence[Any]:
-    """Return the arguments of an unstarted coroutine that has so many, by `simple_count`.
+    """Return the arguments of an unstarted coroutine, whose `simple_count` is `count`.
 
     It takes a third of the time of `read_arguments`, which makes a frame.
 
@@ -322,7 +322,7 @@ def simple_arguments(coro: CoroutineType[Any, Any, Any], count: int) -> Sequence
 def arguments_by_name(
     code: CodeType, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the arguments that `read_arguments` gave by their names; for messages."""
+    """Return the arguments that `read_arguments` returned, by name; for messages."""
     count = code.co_argcount
     named = dict(zip(code.co_varnames[:count], args, strict=False)) | kwargs
     if code.co_flags & inspect.CO_VARARGS:
@@ -331,7 +331,7 @@ def arguments_by_name(
 
 
 async def _probe() -> None:
-    """Show at which position of a coroutine's referents its function is."""
+    """Serve `_find_position`, which looks for this function among a coroutine's referents."""
 
 
 def _find_position() -> tuple[int, bool]:
@@ -341,11 +341,11 @@ def _find_position() -> tuple[int, bool]:
     return position, _probe in gc.get_referents(coro)
 
 
-_POSITION, _CLOSED_LOOK_NEW = _find_position()  # closed ones do from Python 3.12 on
+_POSITION, _CLOSED_LOOK_NEW = _find_position()  # closed ones look new from Python 3.12 on
 
 
 def _refuse(awaitable: Any) -> NoReturn:
-    """Raise the NotShippable that fits."""
+    """Raise a NotShippable with the reason."""
     try:
         check_awaitable(awaitable)
     except TypeError as error:

@@ -1,8 +1,8 @@
 """The globals that by-value functions see, as the host knows them.
 
-A namespace is a module's, and stays; or it is no module's (a console's, that of an `exec`), and
-goes with its program: then a mark in it says what it is known as. What of it is shipped, and when,
-is decided in `hostcatalog`.
+A namespace either belongs to a module and stays, or belongs to none (a console, an `exec`) and goes
+with its program; then a mark in it leads to its space. Which globals are shipped, and when, is
+decided in `hostcatalog`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .definitions import DETACHED, IMPORTED, MODULE, SPACE
 from .names import global_names, importable, importable_name
 from .undolog import UndoLog
 
-_MARK = "__aioscheduler__"  # the name of a mark in a namespace, beside Python's `__builtins__`
+_MARK = "__aioscheduler__"  # the name of a mark in a namespace, like Python's `__builtins__`
 _NOT_SHIPPED = frozenset(
     ("__builtins__", "__name__", "__loader__", "__spec__", "__cached__", _MARK)
 )
@@ -28,11 +28,11 @@ class Space:
     """The globals of by-value functions, as the host knows them.
 
     Args:
-        number: Of the line that defines it.
-        module: Its name.
-        how: IMPORTED: a worker imports the module, for functions in functions; MODULE: it has the
-            module's name there, too; DETACHED: another has the name, or nobody, as when a script
-            is run by `runpy` or `exec`.
+        number: The number of the line that defines it.
+        module: The module's name.
+        how: IMPORTED: a worker imports the module, for functions in functions. MODULE: it has the
+            module's name in the worker, too. DETACHED: the name belongs to another module or to
+            none, as when a script is run by `runpy` or `exec`.
         contents: The globals.
 
     Attributes:
@@ -40,13 +40,13 @@ class Space:
     """
 
     def __init__(self, number: int, module: str, how: int, contents: dict[str, Any]) -> None:
-        self.number = number  # a lease, if it may go
+        self.number = number  # a lease, if the space may go
         self.module = module
         self.how = how
         self.contents = contents
         self.codes: dict[int, int] = {}
-        self.shipped: dict[str, tuple[Any, str]] = {}  # value, user
-        self.bound: list[tuple[str, Any]] = []  # of what was shipped, for `refresh`
+        self.shipped: dict[str, tuple[Any, str]] = {}  # value and user, by name
+        self.bound: list[tuple[str, Any]] = []  # the shipped globals, for `refresh`
         self.unbound: list[str] = []
 
     def look(self) -> None:
@@ -57,26 +57,26 @@ class Space:
         self.unbound = [name for name in self.shipped if name not in self.contents]
 
     def reads(self, code: CodeType) -> set[str]:
-        """The names to be shipped for a code."""
+        """Return the names to ship for a code."""
         names = global_names(code) & self.contents.keys() - _NOT_SHIPPED
         if self.how == IMPORTED:
-            # Not from the source: pytest puts such names into the modules that it rewrites.
+            # These are not in the source: pytest puts such names into modules that it rewrites.
             return {name for name in names if not name.isidentifier()}
         return names
 
 
 class Mark:
-    """Is put into a namespace that is no module's, to know it again.
+    """A mark put into a namespace of no module, to recognise it.
 
-    Who knows it keeps it only as long as its program does: the mark, the space and the namespace
-    are a circle, which goes as one.
+    It does not outlive its program: the mark, the space and the namespace are a reference cycle,
+    which goes as a whole.
     """
 
     def __init__(self, of: int = 0) -> None:
         self.of = of  # the namespace's id: a copy has this mark, too
         self.spaces: WeakKeyDictionary[Spaces, Space] = WeakKeyDictionary()
 
-    def __reduce__(self) -> Any:  # who ships all of a namespace
+    def __reduce__(self) -> Any:  # for a program that ships a whole namespace
         return Mark, ()
 
 
@@ -84,12 +84,12 @@ class Spaces:
     """The spaces of one catalog.
 
     Args:
-        log: Has a line for each.
-        undo: Of the changes.
+        log: The log, with a line for each.
+        undo: Records the changes.
 
     Attributes:
-        watched: Those of modules, with something that may be rebound.
-        has_apart: Whether there was one that is no module's, ever.
+        watched: The spaces of modules with globals that may be rebound.
+        has_apart: Whether there has ever been a space of no module.
     """
 
     def __init__(self, log: DefinitionLog, undo: UndoLog) -> None:
@@ -99,10 +99,10 @@ class Spaces:
         self._undo = undo
         self._of_modules: dict[int, Space] = {}  # by id of the globals
         self._apart: WeakValueDictionary[int, Space] = WeakValueDictionary()  # by number
-        self._codes_apart: dict[int, set[int]] = {}  # their codes, by number, too
+        self._codes_apart: dict[int, set[int]] = {}  # the lines of their codes, by number, too
 
     def find(self, function: object) -> Space | None:
-        """Return the space of a function's globals, if they have one; anything else has none."""
+        """Return the space of a function's globals, if any; None for anything else."""
         if not isinstance(function, FunctionType):
             return None
         space = self._of_modules.get(id(function.__globals__))
@@ -115,9 +115,9 @@ class Spaces:
         return None
 
     def seen_by(self, called: object) -> list[Space]:
-        """Return what may have to be shipped anew when something is called.
+        """Return the spaces to check for rebound globals when something is called.
 
-        That is all of modules, and the one that a function sees itself.
+        These are all watched spaces of modules, and the one that the function sees itself.
         """
         function = function_in(called)
         apart = None
@@ -126,18 +126,18 @@ class Spaces:
         return self.watched if apart is None else [*self.watched, apart]
 
     def numbered(self, number: int) -> Space | None:
-        """Return the space of a line."""
+        """Return the space of a line, None if there is none."""
         spaces = *self._of_modules.values(), *self._apart.values()
         return next((space for space in spaces if space.number == number), None)
 
     def define(self, module: str, contents: dict[str, Any] | None = None) -> Space:
-        """Add a space: of a module, or of these globals."""
+        """Add the space of a module, or of these globals."""
         loaded = sys.modules.get(module)
         own = vars(loaded) if loaded is not None else None
         if contents is None:
             contents = own if own is not None else {}
         how = DETACHED if contents is not own else IMPORTED if importable(module) else MODULE
-        package = contents.get("__package__")  # relative imports look for it, unseen in the code
+        package = contents.get("__package__")  # relative imports read it, though no code names it
         package = package if isinstance(package, str) else None
         if how != DETACHED:
             number = self._log.write(SPACE, module, how, package)
@@ -156,30 +156,30 @@ class Spaces:
         return space
 
     def watch(self, space: Space) -> None:
-        """Take note that something of it was shipped, and may be rebound."""
+        """Note that a global of a space was shipped, and may be rebound."""
         if space.how != DETACHED and space not in self.watched:
             self.watched.append(space)
 
     def undo(self) -> None:
-        """Watch none any more of which nothing was shipped after all."""
+        """Stop watching spaces of which nothing was shipped after all."""
         self.watched = [space for space in self.watched if space.shipped]
 
     def add_code(self, space: int, number: int) -> None:
-        """Take note of a code that sees a space which may go."""
+        """Note the line of a code that sees a space of no module."""
         self._codes_apart.get(int(space), set()).add(number)
 
     def drop_code(self, space: int, number: int) -> None:
-        """Take note that a code's line is gone."""
+        """Note that the line of a code is gone."""
         self._codes_apart.get(space, set()).discard(number)
 
     def drop(self, number: int) -> None:
-        """Take note that the line of a space is gone."""
+        """Note that the line of a space is gone."""
         self._codes_apart.pop(number, None)
 
     def let_go(self) -> None:
-        """Let namespaces go that are garbage here, and that no task needs any more.
+        """Release namespaces that are garbage here and that no task needs any more.
 
-        Their line keeps their globals for tasks that wait; a global may be a function of theirs.
+        Their line keeps their globals for pending tasks; a global may be one of their functions.
         """
         gone = self._codes_apart.keys() - self._apart.keys()
         for number in gone & self._log.keeps.keys():
@@ -188,19 +188,19 @@ class Spaces:
 
 
 def function_in(called: object) -> object:
-    """The function that is called, under partials and methods."""
+    """Return the function that a call reaches, through partials and methods."""
     while not isinstance(called, FunctionType):
         if isinstance(called, functools.partial):
             called = called.func
         elif isinstance(called, MethodType):
             called = called.__func__
         else:
-            return getattr(type(called), "__call__", None)  # noqa: B004  its function is wanted
+            return getattr(type(called), "__call__", None)  # noqa: B004  the function is needed
     return called
 
 
 def looks_at(function: FunctionType, space: Space, name: str) -> bool:
-    """Whether a function, or by-value code that it leads to, looks at a global."""
+    """Return whether a function, or by-value code that it leads to, uses a global."""
     seen: set[int] = set()
     left = [function]
     while left:

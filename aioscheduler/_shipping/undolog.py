@@ -1,4 +1,4 @@
-"""What a change does to tables, written down, so that it can be taken back. Pure."""
+"""A record of the changes to tables, so that they can be undone. Pure."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ _MISSING: Any = object()
 
 
 class UndoLog:
-    """Takes back what one change after the other has done.
+    """Records the entries that a change sets, and restores them.
 
-    A table is a dict, or what has its `get`, `pop` and `[]`.
+    A table is a dict, or anything with its `get`, `pop` and `[]`.
     """
 
     def __init__(self) -> None:
         self._before: list[tuple[Any, Any, Any]] = []
 
     def note(self, table: Any, key: Any) -> None:
-        """Remember an entry that is to be changed or made."""
+        """Remember an entry that is about to be set or removed."""
         self._before.append((table, key, table.get(key, _MISSING)))
 
     def set(self, table: Any, key: Any, value: Any) -> None:
-        """Change or make an entry."""
+        """Set an entry."""
         self.note(table, key)
         table[key] = value
 
     def undo(self) -> None:
-        """Take all of it back."""
+        """Restore all entries."""
         for table, key, before in reversed(self._before):
             if before is _MISSING:
                 table.pop(key, None)
@@ -34,5 +34,5 @@ class UndoLog:
                 table[key] = before
 
     def clear(self) -> None:
-        """Begin anew: what was done stays."""
+        """Forget the record: the changes stay."""
         self._before.clear()

@@ -1,7 +1,7 @@
 """Callables that a worker is sent once, however often they are mapped.
 
-They are known by the digest of their pickle. One that no task uses any more stays for a while, for
-it may be mapped again: the last few do.
+They are recognised by the digest of their pickle. The last few that no task uses any more stay, as
+they may be mapped again.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from .._transport.definitionlog import DefinitionLog
 from .definitions import VALUE
 from .undolog import UndoLog
 
-IDLE_VALUES = 4  # that are kept though no task uses them
+IDLE_VALUES = 4  # values kept though no task uses them
 
 
 class Values:
     """The callables in a log.
 
     Args:
-        log: Has a line for each.
-        undo: Of the changes.
+        log: The log, with a line for each.
+        undo: Records the changes.
     """
 
     def __init__(self, log: DefinitionLog, undo: UndoLog) -> None:
         self._log = log
         self._undo = undo
         self._numbers: dict[bytes, int] = {}  # by digest
-        self._digests: dict[int, bytes] = {}  # the other way round
-        self._idle: dict[int, None] = {}  # those that nobody uses, the longest idle first
+        self._digests: dict[int, bytes] = {}  # the reverse
+        self._idle: dict[int, None] = {}  # unused ones, the longest idle first
 
     def __contains__(self, number: int) -> bool:
         return number in self._digests
 
     def number(self, payload: bytes, lines: list[int]) -> int:
-        """Give a number, leased, to the pickle of a callable.
+        """Return the number, leased, of the pickle of a callable.
 
         Args:
             payload: The pickle.
-            lines: What it names.
+            lines: The lines that it names.
         """
         digest = blake2b(payload, digest_size=16).digest()
         number = self._numbers.get(digest)
@@ -50,7 +50,7 @@ class Values:
         return self._log.lease(number)
 
     def rest(self, number: int) -> None:
-        """Take note that nothing uses one any more; the one that is idle longest may go."""
+        """Note that nothing uses a value any more; the one idle longest may be retired."""
         self._idle[number] = None
         if len(self._idle) > IDLE_VALUES:
             longest = next(iter(self._idle))

@@ -1,9 +1,9 @@
-"""The reading end of the definitions: what a worker makes of the lines of the log.
+"""The reading end of the definitions: the objects that a worker makes from the lines of the log.
 
-    line ─► code, class, value, namespace by number ─► what a pickle, a frame means by it
+    line ─► code, class, value, namespace by number ─► where a pickle or a frame names it
 
-A line that cannot be read fails where it is used, and what this worker has bound itself stays. The
-rules are in `definitions`.
+A line that cannot be read fails where it is used, and globals that this worker has bound itself
+stay. The rules are in `definitions`.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ class WorkerCatalog(Codec):
 
     def __init__(self) -> None:
         super().__init__()
-        self.node: str | None = None  # the machine, if it is not the host's
+        self.node: str | None = None  # the name of the machine, if not the host's
         self.codes: dict[int, SharedCode] = {}
         self._options: dict[int, Options] = {}
         self._unread_options: dict[int, Sequence[Any]] = {}
         self.code_numbers: dict[tuple[int, int], int] = {}  # by ids, which `codes` keeps alive
-        self.forgotten: int = 0  # classes
+        self.forgotten: int = 0  # the number of classes forgotten
         self.confirmed: int = 0  # the serial of the last FORGET
         self._class_lines: dict[int, int] = {}  # by number of the class
         self._line_classes: dict[int, range] = {}
         self._keys: dict[int, str | bytes] = {}  # names and pickles of functions
-        self._functions: dict[int, Any] = {}  # those that were looked up
-        self._unread: dict[int, _Fault] = {}  # lines
+        self._functions: dict[int, Any] = {}  # functions looked up so far
+        self._unread: dict[int, _Fault] = {}  # by line
         self._unread_globals: dict[str, _Fault] = {}  # by name
         self._namespaces: dict[str, dict[str, Any]] = {}
         self._spaces: dict[int, dict[str, Any]] = {}
-        self._space_numbers: dict[int, int] = {}  # by id
+        self._space_numbers: dict[int, int] = {}  # by id of the namespace
         self._shipped: dict[tuple[int, str], Any] = {}
-        self._kept: set[tuple[int, str]] = set()  # globals that are this worker's own
+        self._kept: set[tuple[int, str]] = set()  # globals that this worker has bound itself
 
     def read(self, line: bytes) -> None:
         """Enter the next line of the log; one that cannot be read fails where it is used."""
@@ -73,14 +73,14 @@ class WorkerCatalog(Codec):
                 self._unread[fields[1]] = fault
             if fields and fields[0] == GLOBAL:
                 self._unread_globals[fields[3]] = fault
-            begun = list(self.classes)[known:]  # half made: none is better than one that is wrong
+            begun = list(self.classes)[known:]  # half made: no class is better than a wrong one
             what = self._describe(fields, [self.classes[number].__qualname__ for number in begun])
             for number in begun:
                 self.class_numbers.pop(self.classes.pop(number))
             log.warning("%s cannot be read in this worker: %s", what, describe(repr, error))
 
     def _describe(self, fields: Sequence[Any], classes: Sequence[str]) -> str:
-        """Say what a line defines, as far as it can be told."""
+        """Return what a line defines, as far as it can be read."""
         match fields:
             case [kind, _, str(module), *_] if kind in (SPACE, RELOAD):
                 return f"the module {module}"
@@ -116,20 +116,20 @@ class WorkerCatalog(Codec):
             sys.path += [folder for folder in folders if folder not in sys.path]
             invalidate_caches()
         elif kind == OPTIONS:
-            # A `Retry` is read where a task has it: what it names may need the initializer.
+            # A `Retry` is read when a task needs it: what it names may need the initializer.
             self._unread_options[number] = fields
         elif kind == FORGET:
             for line in fields[0]:
                 self._forget(line)
             self.confirmed = number
         elif kind == RELOAD:
-            if fields[0] in sys.modules:  # else it will be imported as it is now
+            if fields[0] in sys.modules:  # else its import will read the present version
                 reload(sys.modules[fields[0]])
         else:
             self._keys[number] = fields[0]
 
     def _forget(self, line: int) -> None:
-        """Forget what a line has defined; tasks that run may have it in their hands."""
+        """Forget what a line defines; running tasks may still hold it."""
         for table in (self._keys, self._functions, self._unread, self._options):
             table.pop(line, None)
         self._unread_options.pop(line, None)
@@ -157,7 +157,7 @@ class WorkerCatalog(Codec):
         if how != IMPORTED:
             if contents.get("__package__") is None:
                 contents["__package__"] = package
-            # What a new module has of itself is not this worker's own.
+            # These attributes of a new module do not count as bound by this worker.
             self._shipped[number, "__package__"] = package
             self._shipped[number, "__doc__"] = None
         self._spaces[number] = contents
@@ -178,7 +178,7 @@ class WorkerCatalog(Codec):
         elif (space, name) not in self._kept:
             self._kept.add((space, name))
             log.info(
-                "the global %r of %s stays what this worker has bound it to",
+                "the global %r of %s keeps the value that this worker has bound it to",
                 name,
                 contents["__name__"],
             )
@@ -213,7 +213,7 @@ class WorkerCatalog(Codec):
         return found
 
     def closure(self, number: int, contents: Sequence[Any]) -> Any:
-        """Return a function with its own contents of the closure.
+        """Return a function with these contents of its closure.
 
         Raises:
             Exception: Whatever reading its code has raised.
@@ -221,13 +221,13 @@ class WorkerCatalog(Codec):
         return self._code(number).make(contents)
 
     def explain(self, error: BaseException) -> None:
-        """Note with a NameError why the global is not here, if it was sent.
+        """Add a note to a NameError: why a global that was sent is missing.
 
-        And with what is not installed, on which machine, if that is not the host's.
+        On another machine than the host's, also note on a missing module where it is missing.
         """
         if self.node is not None and isinstance(error, ModuleNotFoundError):
             error.add_note(
-                f"on node {self.node}: what tasks import must be installed there, or be sent there "
+                f"on node {self.node}: what tasks import must be installed there, or sent there "
                 "(runtime_env)"
             )
         name = error.name if isinstance(error, NameError) else None
@@ -239,21 +239,21 @@ class WorkerCatalog(Codec):
         shared = self.codes.get(number)
         if shared is None:
             if number not in self._unread:
-                raise LookupError("this worker does not know the code of the function any more")
+                raise LookupError("this worker no longer has the code of the function")
             error, found_at = self._unread[number]
             raise BaseException.with_traceback(error, found_at)
         return shared
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Nothing is changed here; see `HostCatalog.change`."""
+        """Do nothing: a worker writes no log; see `HostCatalog.change`."""
         yield
 
     def refresh(self, function: object = None) -> None:
-        """Nothing to be shipped here; see `HostCatalog.refresh`."""
+        """Do nothing: a worker ships no globals; see `HostCatalog.refresh`."""
 
     def pickle(self, value: object) -> bytes:
-        """As `Codec.pickle`; says in front which lines the pickle names, for the host."""
+        """Pickle as `Codec.pickle` does, preceded by the lines that it names, for the host."""
         return with_names(*self.dump(value))
 
     def pickle_failure(self, error: BaseException, text: str, some: bool) -> bytes:
@@ -268,7 +268,7 @@ class WorkerCatalog(Codec):
         return make_failure(text, payload, lines)
 
     def fault_of(self, value: object) -> Exception | None:
-        """As `HostCatalog.fault_of`."""
+        """Return what pickling a value raises, None if it does not."""
         try:
             self.pickle(value)
         except Exception as error:  # noqa: BLE001  a user's __reduce__ may raise anything
@@ -276,16 +276,16 @@ class WorkerCatalog(Codec):
         return None
 
     def options_number(self, options: Options) -> Sequence[Any]:
-        """Return what is sent of options, which the host makes a number of."""
+        """Return the fields of options, to which the host gives a number."""
         retry = options.retry
         return options if retry is None else [*options[:-1], self.pickle(retry)]
 
     def name_number(self, name: str, function: FunctionType) -> str:
-        """Return the name, which the host makes a number of."""
+        """Return the name, to which the host gives a number."""
         return name
 
     def code_number(self, function: FunctionType) -> int | bytes:
-        """Return the number that the host has given, or the pickle of a CODE line for it."""
+        """Return the number that the host has given, or the fields of a CODE line for it."""
         code, contents = function.__code__, function.__globals__
         number = self.code_numbers.get((id(code), id(contents)))
         if number is not None:
@@ -299,27 +299,27 @@ class WorkerCatalog(Codec):
         return (function.__code__, module_of(function)) if number is None else number
 
     def is_known(self, function: FunctionType, key: int | tuple[CodeType, str]) -> bool:
-        """The host has the functions that it sent: they come back as themselves."""
+        """Return whether the host sent the function: it returns as itself."""
         return isinstance(key, int) and self.codes[key].function is function
 
     def shared_function(self, number: int) -> Any:
         return self._code(number).function
 
     def class_key(self, cls: type) -> None:
-        """A class made in the worker: the host gets it whole."""
+        """Return None: a class made in the worker is pickled in full."""
 
     def class_of(self, number: int) -> type:
-        raise LookupError("a class could not be defined in this process; the log of it says why")
+        raise LookupError("a class could not be defined in this process; its log says why")
 
     def is_complete(self, cls: type) -> bool:
-        """No: what defines it may come in parts."""
+        """Return False: a class may be defined in parts."""
         return False
 
     def line_of_class(self, cls: type) -> int:
         return self._class_lines[self.class_numbers[cls]]
 
     def namespace(self, module: str) -> dict[str, Any]:
-        # Of a function that another worker has made by value, of a module that it has imported.
+        # For a by-value function of a module that another worker has imported.
         if module not in self._namespaces and module not in sys.modules and importable(module):
             return import_module(module).__dict__
         return self._namespace_of_its_own(module)
@@ -328,13 +328,13 @@ class WorkerCatalog(Codec):
         namespace = self._namespaces.get(module)
         if namespace is None:
             if module == "__main__" or module not in sys.modules:
-                sys.modules[module] = _new_module(module)  # the worker's own main is of no use
+                sys.modules[module] = _new_module(module)  # the worker's own __main__ is no use
             namespace = self._namespaces[module] = sys.modules[module].__dict__
         return namespace
 
 
 def _new_module(name: str) -> ModuleType:
     module = ModuleType(name)
-    # Python gives it to modules that it imports; what imports from C looks for it.
+    # Python sets it in modules that it imports; imports from C code need it.
     vars(module)["__builtins__"] = builtins
     return module

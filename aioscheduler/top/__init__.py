@@ -1,4 +1,4 @@
-"""`aioscheduler top`: what is sampled of the running managers, worked out, drawn and watched.
+"""`aioscheduler top`: samples the running managers, computes rates, and draws a table.
 
     stats server ─► sampling ─► rates ─► table ─► live, or printed once
                              figures ─► columns ─┘

@@ -1,7 +1,7 @@
-"""The columns of `top`: what stands in a cell, in which colour, and which columns fit.
+"""The columns of `top`: the text and colour of each cell, and which columns fit.
 
-Where not all fit in their least widths, the least important are left out. What room there is
-then goes to the sparklines, to the long heads, and to the sparklines again.
+If not all columns fit at their least widths, the least important are left out. Spare room goes to
+the sparklines, then to the long heads, then to the sparklines again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import figures
 from .rates import Track
 
 LATE, VERY_LATE = 0.01, 0.1  # seconds
-HALF, MOST = 50, 80  # per cent of a core: from here on yellow, and red
+HALF, MOST = 50, 80  # per cent of a core: yellow from the first, red from the second
 
 STATE_STYLES = {
     "ready": "green",
@@ -34,11 +34,11 @@ class Row:
     """A line of the table: a host, a worker or a total.
 
     Attributes:
-        name: In the first column.
-        stats: As those of a worker; what is missing is shown as nothing, not as 0.
-        track: How it went.
-        style: Of the whole line.
-        processes: How many are in it; a full bar is one core for each.
+        name: The text of the first column.
+        stats: Stats like a worker's; a missing one leaves its cell empty.
+        track: Its recent rates and lateness.
+        style: The style of the whole line.
+        processes: The number of processes in it; a full bar is one core for each.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Column:
     """A column.
 
     Attributes:
-        key: Its name here.
-        head: Its head, where there is room for it.
-        short: Its head, where there is not.
-        least: Its least width; without `fluid` it grows with what is in it.
-        cell: Gives what stands in it, for a row and a width.
+        key: Its name in this module.
+        head: Its heading.
+        short: Its heading where there is no room for `head`.
+        least: Its least width; unless `fluid`, it grows with its cells.
+        cell: Returns the cell for a row and a width.
         left: Whether it is aligned to the left.
-        fluid: Whether its cells fit any width.
+        fluid: Whether its cells adapt to any width.
     """
 
     key: str
@@ -128,12 +128,12 @@ def _cpu(row: Row, width: int) -> Text:
         return number
     length = width - len(number)
     filled = min(length, round(length * value / row.processes / 100))
-    filled = max(filled, value >= 5)  # a short bar, too, tells little from nothing
+    filled = max(filled, value >= 5)  # even a short bar distinguishes little from nothing
     bar = Text()
-    for place in range(length):
-        share = 100 * place / length
+    for index in range(length):
+        share = 100 * index / length
         style = "green" if share < HALF else "yellow" if share < MOST else "red"
-        bar.append(*(("■", style) if place < filled else ("·", "bright_black")))
+        bar.append(*(("■", style) if index < filled else ("·", "bright_black")))
     return bar + number
 
 
@@ -168,11 +168,11 @@ _size, _time = figures.size, figures.seconds
 
 
 def _counts(kind: Kind) -> Iterator[Column]:
-    """Make the columns of counts; all but those of what is there now tell of something bad."""
+    """Yield the columns of a kind of counts; all but those of the kind NOW are bad signs."""
     for name, count in COUNTS.items():
         if count.kind is kind and count.head:
             cell = _number(name, figures.count, _no_style if kind is Kind.NOW else _bad)
-            # What goes up and down is not to change the widths each time.
+            # A count that goes up and down should not change the widths each time.
             least = max(len(count.short), 5 if kind is Kind.NOW else 0)
             yield Column(name, count.head, count.short, least, cell)
 
@@ -196,13 +196,13 @@ COLUMNS = (
 )
 SPARKS = ("rates", "lates")
 RARE = tuple(name for name, count in COUNTS.items() if count.rare)
-# From the least important; what is not here is never left out.
+# The least important first; columns that are not here are never left out.
 LEFT_OUT = (
     *(*SPARKS[::-1], "pid", "lag", "node", "running", "p50", "restarts"),
     *(*RARE[::-1], "memory", "failed"),
 )
-# How wide columns become where there is room, step by step; between the steps and the longest
-# sparklines come the long heads.
+# The widths to which columns grow if there is room, step by step; the long heads come after the
+# steps and before the longest sparklines.
 GROWTH = ({"rates": 10, "lates": 10}, {"cpu": 12}, {"rates": 16, "lates": 16, "state": 10})
 LONGEST = {"cpu": 17, "rates": figures.SAMPLES, "lates": figures.SAMPLES}
 
@@ -210,10 +210,10 @@ Fitted = Sequence[tuple[Column, int]]
 
 
 def fit(rows: Iterable[Row], width: int, sparks: bool) -> Fitted:
-    """Choose the columns for some rows and a width, and return each its width."""
+    """Choose the columns for some rows and a width, and return each with its width."""
     widths: dict[str, int] = {}
     rows = list(rows)
-    # Without a past there are no sparklines.
+    # There are no sparklines without a history.
     unused = set() if sparks else set(SPARKS)
     unused |= {name for name in (*RARE, "node") if not any(row.stats.get(name) for row in rows)}
     columns = [column for column in COLUMNS if column.key not in unused]
@@ -234,7 +234,7 @@ def _spare(widths: Mapping[str, int], width: int) -> int:
 
 
 def _grow(widths: dict[str, int], wishes: Mapping[str, int], width: int) -> None:
-    """Give spare room to the columns that wish to have some width, one after the other."""
+    """Distribute spare room, one character at a time, among columns below their wished width."""
     growing = [key for key in wishes if key in widths]
     while growing := [key for key in growing if widths[key] < wishes[key]]:
         for key in growing:
@@ -244,10 +244,10 @@ def _grow(widths: dict[str, int], wishes: Mapping[str, int], width: int) -> None
 
 
 def line(cells: Iterable[Text], fitted: Fitted) -> Text:
-    """Set cells side by side."""
+    """Join cells into a line."""
     made = Text(no_wrap=True, overflow="crop")
-    for place, (cell, (column, width)) in enumerate(zip(cells, fitted, strict=True)):
-        if place:
+    for index, (cell, (column, width)) in enumerate(zip(cells, fitted, strict=True)):
+        if index:
             made.append(" ")
         cell.align("left" if column.left else "right", width)
         made.append_text(cell)

@@ -1,4 +1,4 @@
-"""Figures as people read them: three digits and a unit, bars and sparklines. Pure text."""
+"""Figures in readable form: three digits and a unit, and the blocks of sparklines. Pure text."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ _COUNTS = (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12))
 
 
 def size(amount: float | None) -> str:
-    """Write bytes: `28.6 MB`, a MB being 10^6."""
+    """Format bytes: `28.6 MB`, a MB being 10^6."""
     if amount is not None and amount < 1000:
         return f"{amount:.0f} B"
     return _with_unit(amount, _SIZES)
 
 
 def seconds(amount: float | None) -> str:
-    """Write a duration: `0.08 ms`, `1.20 s`."""
+    """Format a duration: `0.08 ms`, `1.20 s`."""
     return _with_unit(amount, _TIMES)
 
 
 def count(amount: float | None) -> str:
-    """Write a number of things: `12,345`, and from a hundred thousand `123 k`, `1.23 M`."""
+    """Format a count: `12,345`, and from a hundred thousand `123 k`, `1.23 M`."""
     if amount is not None and amount < 99_999.5:
         return f"{amount:,.0f}"
     return _with_unit(amount, _COUNTS)
 
 
 def rate(amount: float | None) -> str:
-    """Write so many a second: as a count, but `2.5` where there are few."""
+    """Format a number per second: as a count, but `2.5` if it is small."""
     if amount is not None and 0 < amount < 9.95:
         return f"{amount:.1f}"
     return count(amount)
 
 
 def percent(amount: float | None) -> str:
-    """Write `45%`."""
+    """Format a percentage: `45%`."""
     return NOTHING if amount is None else f"{amount:.0f}%"
 
 
 def rate_block(amount: float | None, top: float) -> str:
-    """Return the block for a rate, `top` being the highest; a blank for none.
+    """Return the block for a rate, `top` being the highest; a blank for None.
 
-    What is not 0 stands above what is, and the highest leaves a gap to the line above.
+    Any rate over 0 is higher than 0, and the highest leaves a gap to the line above.
     """
     if amount is None:
         return " "
@@ -60,7 +60,7 @@ def rate_block(amount: float | None, top: float) -> str:
 
 
 def lateness_block(amount: float | None) -> str:
-    """Return the block for a lateness, by its logarithm: the same height always means the same."""
+    """Return the block for a lateness, on a fixed logarithmic scale."""
     if amount is None:
         return " "
     if amount <= SHORTEST:

@@ -1,4 +1,4 @@
-"""`top` on a terminal: draws each sample, listens to keys, and leaves the terminal as it was.
+"""`top` on a terminal: draws each sample, reads keys, and restores the terminal at the end.
 
 sampler, a thread ─┐                ┌─► rates ─► draw
 signals ───────────┴─► bell ─┐      │     ▲
@@ -32,7 +32,7 @@ SORT_KEYS = {words[0]: sort for words, sort in KEYS if sort}
 
 
 class Bell:
-    """Wakes up a select: rung by threads with `ring`, and by signals, which it notes."""
+    """Wakes up a select: threads call `ring`, and signals ring it and are recorded."""
 
     def __init__(self) -> None:
         self.signals: list[int] = []
@@ -42,8 +42,8 @@ class Bell:
         os.set_blocking(self._writer, False)
 
     def ring(self) -> None:
-        """Ring; may be called from any thread, also when it is too late."""
-        with contextlib.suppress(OSError):  # full: it will ring; closed: nobody listens
+        """Ring; may be called from any thread, even after `close`."""
+        with contextlib.suppress(OSError):  # full: it will ring anyway; closed: nobody listens
             os.write(self._writer, b"\0")
 
     def quiet(self) -> None:
@@ -53,14 +53,14 @@ class Bell:
                 pass
 
     def close(self) -> None:
-        """Ring no more."""
+        """Close the pipe."""
         os.close(self.reader)
         writer, self._writer = self._writer, -1
         os.close(writer)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Have signals ring instead of what they did before."""
+        """Let signals ring, in place of their handlers."""
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield
@@ -74,7 +74,7 @@ class Bell:
 
 
 class Watch:
-    """What is on the screen, and what keys make of it."""
+    """The state of the screen, and how keys change it."""
 
     def __init__(self, view: View) -> None:
         self.view: View = view
@@ -83,7 +83,7 @@ class Watch:
         self._sample: Sample | None = None
 
     def take(self, sample: Sample) -> None:
-        """Show a sample, unless it stands still."""
+        """Accept a sample to show, unless paused."""
         if self.view.paused:
             return
         self._sample = sample
@@ -91,7 +91,7 @@ class Watch:
         self.view = replace(self.view, clock=time.strftime("%H:%M:%S"))
 
     def press(self, key: str) -> None:
-        """Do what a key says."""
+        """Apply a key."""
         view = self.view
         if key == "q":
             self.ended = True
@@ -105,7 +105,7 @@ class Watch:
             self.view = replace(view, sort=SORT_KEYS[key], reverse=False)
 
     def show(self, live: Live) -> None:
-        """Draw it; nothing while nobody can know whether there are managers."""
+        """Draw the latest sample; nothing before the first one."""
         if self._sample is not None:
             _, snapshots, programs = self._sample
             width, height = live.console.size
@@ -114,7 +114,12 @@ class Watch:
 
 
 def watch(interval: float, sort: str) -> None:
-    """Show the managers until somebody presses q or Ctrl-C, or send SIGTERM."""
+    """Show the managers until q or Ctrl-C is pressed, or SIGTERM comes.
+
+    Args:
+        interval: Seconds from one sample to the next.
+        sort: The order of workers, a key of `SORTS`.
+    """
     bell = Bell()
     sampler = Sampler(interval, bell.ring)
     shown = Watch(View(sort))
@@ -125,40 +130,40 @@ def watch(interval: float, sort: str) -> None:
         sampler.start()
         while not end:
             try:
-                # Keys come at once and unseen, Ctrl-C stays a signal, and no key is thrown away.
+                # Keys come at once and without echo, Ctrl-C stays a signal, and no key is lost.
                 tty.setcbreak(stdin, termios.TCSADRAIN)
                 with Live(console=Console(), screen=True, auto_refresh=False) as live:
                     end = _follow(shown, sampler, bell, stdin, live)
             finally:
                 termios.tcsetattr(stdin, termios.TCSADRAIN, as_it_was)
             if end == signal.SIGTSTP:
-                # The terminal is the shell's again; when it is ours again, all is drawn anew.
+                # The terminal is the shell's now; once it is ours again, everything is redrawn.
                 os.kill(os.getpid(), signal.SIGSTOP)
-                # What woke us up is done with; a SIGTERM that came meanwhile is not.
+                # SIGCONT has done its work; a SIGTERM that came meanwhile has not.
                 bell.signals = [number for number in bell.signals if number != signal.SIGCONT]
             if end in (signal.SIGTSTP, signal.SIGCONT):
                 end = 0
         sampler.stop()
     bell.close()
     if end == signal.SIGTERM:
-        signal.raise_signal(end)  # who sent it shall see that it did its work
+        signal.raise_signal(end)  # so that the exit status shows it to the sender
 
 
 def _follow(shown: Watch, sampler: Sampler, bell: Bell, stdin: int, live: Live) -> int:
-    """Draw until there is a signal to obey, and return it: for the key q that of Ctrl-C."""
+    """Draw until a signal must be obeyed, and return it; the key q counts as Ctrl-C."""
     while True:
         shown.show(live)
         ready, _, _ = select.select([stdin, bell.reader], [], [])
         bell.quiet()
         while bell.signals:
             number = bell.signals.pop(0)
-            if number != signal.SIGWINCH:  # that only has it drawn, in the new size
+            if number != signal.SIGWINCH:  # it only causes a redraw in the new size
                 return number
         if stdin in ready:
             keys = os.read(stdin, 1024)
             for key in keys.decode(errors="ignore"):
                 shown.press(key)
-            if shown.ended or not keys:  # none: the terminal has gone
+            if shown.ended or not keys:  # no keys: the terminal is gone
                 return signal.SIGINT
         while (sample := sampler.get()) is not None:
             shown.take(sample)

@@ -1,7 +1,7 @@
-"""What snapshots say together: rates, and how they went. Pure; the time is an argument.
+"""Rates from successive snapshots, and their recent history. Pure; the time is an argument.
 
-A snapshot has counters that only grow; the difference of two, by the time between them, is a
-rate. The first snapshot of a manager therefore has none.
+A snapshot has counters that only grow; the difference of two, divided by the time between them, is
+a rate. The first snapshot of a manager therefore has none.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from .._scheduling.alarm import TICK
 from ..stats import OUTCOMES
 from .figures import SAMPLES
 
-SHORTEST = 0.45  # seconds: over less, a rate says little
-STALE = 2.5 * TICK  # for so long a lateness is repeated: it is pushed only once a tick
+SHORTEST = 0.45  # seconds; a rate over less means little
+STALE = 2.5 * TICK  # how long a lateness is repeated, as it is updated only once a tick
 
 
 def done(stats: Mapping[str, Any]) -> int:
-    """How many tasks have ended, of a worker or a manager."""
+    """Return how many tasks of a worker or a manager have ended."""
     return sum(stats.get(end, 0) for end in OUTCOMES)
 
 
 class Track:
-    """How one worker, or all of a manager together, went.
+    """The recent history of one worker, or of a manager as a whole.
 
     Attributes:
-        rates: Tasks done a second, for each of the last samples; None where it is not known.
-        lates: Seconds by which the tasks that were new in the sample were late, on the average;
-            None where there were none.
+        rates: Tasks done per second, for each of the last samples; None where it is not known.
+        lates: The average lateness in seconds of tasks that are new in the sample; None where
+            there are none.
     """
 
     def __init__(self) -> None:
         self.rates: deque[float | None] = deque(maxlen=SAMPLES)
         self.lates: deque[float | None] = deque(maxlen=SAMPLES)
         self._dones: deque[tuple[float, int]] = deque()
-        self._pushed: tuple[float, float, int] | None = None  # when, lateness in all, tasks
+        self._pushed: tuple[float, float, int] | None = None  # when, total lateness, tasks
 
     @property
     def rate(self) -> float | None:
-        """Tasks done a second, in the last sample."""
+        """Tasks done per second, in the last sample."""
         return self.rates[-1] if self.rates else None
 
     def skip(self) -> None:
-        """Note a sample without an answer."""
+        """Add a sample without an answer."""
         self.rates.append(None)
         self.lates.append(None)
 
     def add(self, now: float, done: int, late: float, tasks: int) -> None:
-        """Note a sample.
+        """Add a sample.
 
         Args:
-            now: When, in seconds that only grow.
-            done: Tasks that have ended.
-            late: Seconds by which tasks were late, in all.
-            tasks: How many tasks that is.
+            now: Its time, in seconds that only grow.
+            done: The number of tasks that have ended.
+            late: The total lateness of tasks, in seconds.
+            tasks: The number of those tasks.
         """
         self.rates.append(self._rate(now, done))
         self.lates.append(self._late(now, late, tasks))
@@ -64,8 +64,8 @@ class Track:
     def _rate(self, now: float, done: int) -> float | None:
         dones = self._dones
         if dones and done < dones[-1][1]:
-            dones.clear()  # counters do not go back; these are somebody else's
-        # The one to compare with is the last that is old enough, or the oldest.
+            dones.clear()  # counters do not decrease: these are another process's
+        # Compare with the latest that is old enough, or else with the oldest.
         while len(dones) > 1 and now - dones[1][0] >= SHORTEST:
             dones.popleft()
         before = dones[0] if dones else None
@@ -86,14 +86,14 @@ class Track:
 
 
 class Rates:
-    """The tracks of all managers there are, and of their workers."""
+    """The tracks of all running managers, and of their workers."""
 
     def __init__(self) -> None:
         self._tracks: dict[tuple[int, str], dict[int | None, Track]] = {}
         self._last: dict[tuple[int, str], dict[str, Any]] = {}
 
     def add(self, now: float, snapshots: Iterable[Snapshot]) -> None:
-        """Note what all managers answered at one time; those that are not there are forgotten."""
+        """Add the snapshots of one sample; forget managers that are not in it."""
         old, self._tracks = self._tracks, {}
         known, self._last = self._last, {}
         for pid, manager, stats in snapshots:
@@ -109,14 +109,14 @@ class Rates:
             for worker in stats["workers"]:
                 late = worker.get("lateness_sum", 0.0)
                 buckets = worker.get("lateness_buckets")
-                tasks = buckets[-1][1] if buckets else 0  # less late than infinity: all
+                tasks = buckets[-1][1] if buckets else 0  # the last bound is infinite: all tasks
                 tracks.setdefault(worker["worker"], Track()).add(now, done(worker), late, tasks)
                 late_of_all += late
                 tasks_of_all += tasks
             tracks[None].add(now, done(stats), late_of_all, tasks_of_all)
 
     def last(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        """Return what the manager told when it last answered, if it ever did."""
+        """Return the stats of the manager's last answer, None if there was none."""
         return self._last.get((snapshot.pid, snapshot.manager))
 
     def track(self, snapshot: Snapshot, worker: int | None = None) -> Track:
@@ -124,7 +124,7 @@ class Rates:
         return self._tracks.get((snapshot.pid, snapshot.manager), {}).get(worker) or Track()
 
 
-# What workers can be sorted by: all but their place from the highest to the lowest.
+# The keys by which workers can be sorted: by slot ascending, by all others descending.
 SORTS: Mapping[str, Callable[[dict[str, Any], Track], float]] = {
     "worker": lambda stats, _: stats["worker"],
     "cpu": lambda stats, _: -stats.get("cpu_percent", 0.0),

@@ -1,4 +1,4 @@
-"""Samples of the running managers: their snapshots, and what their programs are called."""
+"""Samples of the running managers: their snapshots, and the names of their programs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NO_MANAGER = (
 
 
 class Sample(NamedTuple):
-    """What all managers answered at one time.
+    """The answers of all managers at one time.
 
     Attributes:
-        at: When, in seconds that only grow.
-        snapshots: In the order of pid and manager, so that nothing jumps about.
-        programs: The name of the program, for each pid that has one.
+        at: The time, in seconds that only grow.
+        snapshots: The answers, ordered by pid and manager, so that nothing jumps about.
+        programs: The names of programs, by pid, as far as they are known.
     """
 
     at: float
@@ -33,25 +33,25 @@ class Sample(NamedTuple):
 
 
 def take_sample() -> Sample:
-    """Ask all managers; take a second if one does not answer."""
+    """Return a sample of all managers; takes a second if one does not answer."""
     at = time.monotonic()
     found = sorted(snapshots(), key=lambda snapshot: snapshot[:2])
     programs = {}
     for pid in {snapshot.pid for snapshot in found}:
         command = command_line(pid)
-        if command is not None:  # else it has ended meanwhile
+        if command is not None:  # else it has ended in the meantime
             programs[pid] = program_name(command)
     return Sample(at, found, programs)
 
 
 def program_name(command: Sequence[str]) -> str:
-    """Names a program by its command line: `bot.py`, `-m bot`, `-c`; no other arguments."""
+    """Return a program's name from its command line: `bot.py`, `-m bot`, `-c`, no arguments."""
     name = os.path.basename(command[0]) if command else ""
     if name.startswith(("python", "pypy")):
-        # Options that take no value of their own are passed over.
-        for place, word in enumerate(command[1:], 1):
+        # Options without a value are skipped.
+        for index, word in enumerate(command[1:], 1):
             if word in ("-m", "-c", "-"):
-                name = " ".join(command[place : place + 2]) if word == "-m" else word
+                name = " ".join(command[index : index + 2]) if word == "-m" else word
                 break
             if not word.startswith("-"):
                 name = os.path.basename(word)
@@ -60,42 +60,42 @@ def program_name(command: Sequence[str]) -> str:
 
 
 class Sampler(threading.Thread):
-    """Samples again and again: a manager that does not answer must not hold up the keys.
+    """A thread that samples repeatedly, so that a silent manager does not hold up the keys.
 
     Args:
-        interval: Seconds from one to the next.
-        tell: Called, in this thread, when there is a sample to get.
+        interval: Seconds from one sample to the next.
+        notify: Called, in this thread, when there is a sample to get.
     """
 
-    def __init__(self, interval: float, tell: Callable[[], object]) -> None:
+    def __init__(self, interval: float, notify: Callable[[], object]) -> None:
         super().__init__(name="aioscheduler-top", daemon=True)
         self._interval = interval
-        self._tell = tell
+        self._notify = notify
         self._taken: queue.SimpleQueue[Sample | Exception] = queue.SimpleQueue()
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Take samples until `stop`, or until it fails."""
+        """Take samples until `stop`, or until one fails."""
         due = time.monotonic()
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._interval, time.monotonic())
             try:
                 self._taken.put(take_sample())
-            except Exception as error:  # noqa: BLE001 - raised where samples are got
+            except Exception as error:  # noqa: BLE001  raised by `get`
                 self._taken.put(error)
                 return
             finally:
-                self._tell()
+                self._notify()
 
     def stop(self) -> None:
-        """Have it end soon."""
+        """Ask the thread to end soon."""
         self._stopped.set()
 
     def get(self) -> Sample | None:
-        """Return a sample that was not given before, if there is one.
+        """Return the next sample, None if there is none yet.
 
         Raises:
-            Exception: What ended the thread.
+            Exception: The exception that ended the thread.
         """
         try:
             taken = self._taken.get_nowait()

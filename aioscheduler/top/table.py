@@ -1,7 +1,7 @@
-"""What `top` draws: a block for each manager with its host, its workers and their total. Pure.
+"""The table of `top`: a block for each manager with its host, its workers and their total. Pure.
 
-Managers stay in their places; sorted are the workers of each. What is too much for the screen
-is cut where most is: workers of the largest manager first, and always the last of the order.
+The order of managers is fixed; the workers of each are sorted. If the table is too long for the
+screen, the largest blocks are cut first, and always from their ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .rates import SORTS, Rates
 from .sampling import NO_MANAGER
 
 SILENT = "does not answer: it is stopped, or a task keeps its loop busy"
-KEYS = (  # what is shown, and which order it stands for
+KEYS = (  # the text shown, and the order that the key selects
     ("q quit", ""),
     ("c cpu", "cpu"),
     ("m memory", "memory"),
@@ -34,20 +34,20 @@ KEYS = (  # what is shown, and which order it stands for
     ("e repeats", ""),
     ("space pause", ""),
 )
-WORST = ("lateness_p50", "lateness_p99", "loop_lag")  # a total has the worst of its workers
+WORST = ("lateness_p50", "lateness_p99", "loop_lag")  # the total has the worst worker's
 
 
 @dataclass(frozen=True)
 class View:
-    """How the table is to look.
+    """The way the table should look.
 
     Attributes:
-        sort: Of `SORTS`; all but the worker from the highest to the lowest.
-        reverse: The other way round.
-        clock: The time of the day.
-        keys: Whether there is somebody to press keys.
-        paused: Whether it stands still.
-        repeats: Whether it is shown what repeats.
+        sort: The order of workers, a key of `SORTS`.
+        reverse: Whether that order is reversed.
+        clock: The time of day.
+        keys: Whether to show the keys.
+        paused: Whether the display is paused.
+        repeats: Whether to show repeats.
     """
 
     sort: str = "worker"
@@ -64,9 +64,9 @@ class Block:
 
     Attributes:
         title: Its first line.
-        old: Whether its manager does not answer, and the rows are what it told before.
+        old: Whether its manager does not answer, and the rows are from its last answer.
         host, workers, total: Its rows.
-        repeats: What repeats, a line each; those that there is room for.
+        repeats: A line for each repeat, as far as there is room.
         shown: How many workers there is room for.
     """
 
@@ -85,7 +85,7 @@ class Block:
 
     @property
     def height(self) -> int:
-        """How many lines it takes."""
+        """The number of its lines."""
         cut = self.shown < len(self.workers)
         return 1 + len(self.host) + self.shown + cut + len(self.total) + len(self.repeats)
 
@@ -101,12 +101,12 @@ def draw(
     """Draw the table.
 
     Args:
-        snapshots: Of the managers, as they are to be shown.
-        rates: To which these snapshots have been added.
-        view: How it is to look.
-        width: In characters.
-        height: In lines; None for as many as it takes.
-        programs: What the hosts are called, by pid.
+        snapshots: The managers' answers, in the order in which to show them.
+        rates: The rates, to which these snapshots have been added.
+        view: The way it should look.
+        width: Its width in characters.
+        height: The most lines; None for no limit.
+        programs: The names of the hosts' programs, by pid.
     """
     lines = _header(snapshots, view, width)
     if not snapshots:
@@ -128,10 +128,14 @@ def draw(
 
 
 def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
-    """Take away repeats, workers, then managers, until the blocks fit into so many lines.
+    """Cut repeats, then workers, then whole blocks until the rest fits.
+
+    Args:
+        blocks: The blocks, which are changed.
+        room: The number of lines.
 
     Returns:
-        The blocks, and how many of them are left out: for these one line is kept.
+        The blocks that fit, and the number of those left out, for which one line is reserved.
     """
     while sum(block.height for block in blocks) > room:
         longest = max(blocks, key=lambda block: len(block.repeats))
@@ -141,7 +145,7 @@ def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
         largest = max(blocks, key=lambda block: block.shown)
         if largest.shown <= 1:
             break
-        # The first to go makes no room: a line says that it has gone.
+        # Removing the first makes no room: its line then says how many are missing.
         largest.shown -= 2 if largest.shown == len(largest.workers) else 1
     kept, used = 0, 0
     for block in blocks:
@@ -152,7 +156,7 @@ def cut(blocks: list[Block], room: int) -> tuple[list[Block], int]:
     return blocks[:kept], len(blocks) - kept
 
 
-# ---- what is in a block
+# ---- the contents of a block
 
 
 def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, str]) -> Block:
@@ -176,7 +180,7 @@ def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, 
         title.append(f"  {stats['repeats_paused']:,} paused", "yellow")
     workers = [(worker, rates.track(snapshot, worker["worker"])) for worker in stats["workers"]]
     order = SORTS[view.sort]
-    # The sort is stable, also in reverse: of equals, the lower place comes first.
+    # The sort is stable, also in reverse: of equals, the lower slot comes first.
     workers.sort(key=lambda pair: order(*pair), reverse=view.reverse)
     rows = [Row(str(worker["worker"]), worker, track) for worker, track in workers]
     total: dict[str, Any] = {
@@ -196,7 +200,7 @@ def _block(snapshot: Snapshot, rates: Rates, view: View, programs: Mapping[int, 
         host=[Row("host", stats["host"], style="cyan")],
         workers=rows,
         total=[Row("total", total, track, "bold", max(1, len(processes)))],
-        repeats=[repeat_line(told) for told in stats["next_repeats"]] if view.repeats else [],
+        repeats=[repeat_line(each) for each in stats["next_repeats"]] if view.repeats else [],
         shown=len(rows),
     )
 
@@ -213,36 +217,36 @@ def _store(stats: Mapping[str, Any]) -> str:
     )
 
 
-def repeat_line(told: Mapping[str, Any]) -> Text:
-    """Write a line of a repeat, as its manager has told of it."""
+def repeat_line(repeat: Mapping[str, Any]) -> Text:
+    """Return the line of a repeat, from its manager's answer."""
     made = Text(no_wrap=True, overflow="ellipsis")
-    made.append(f"↻ {_plain(told['id'])}", "cyan")
-    if told["reason"] is not None:
-        made.append(f"  paused: {_plain(told['reason'])}", "bold red")
-    elif told["paused"]:
+    made.append(f"↻ {_plain(repeat['id'])}", "cyan")
+    if repeat["reason"] is not None:
+        made.append(f"  paused: {_plain(repeat['reason'])}", "bold red")
+    elif repeat["paused"]:
         made.append("  paused", "yellow")
     else:
-        made.append(f"  next {_moment(told['next'])}")
-    made.append(f"  {_plain(told['rule'])}  {_plain(told['name'])}", "bright_black")
-    made.append(f"  last {_moment(told['last'])}  ran {told['ran']:,}")
+        made.append(f"  next {_moment(repeat['next'])}")
+    made.append(f"  {_plain(repeat['rule'])}  {_plain(repeat['name'])}", "bright_black")
+    made.append(f"  last {_moment(repeat['last'])}  ran {repeat['ran']:,}")
     for what, style in (("running", ""), ("skipped", "yellow")):
-        if told[what]:
-            made.append(f"  {what} {told[what]:,}", style)
+        if repeat[what]:
+            made.append(f"  {what} {repeat[what]:,}", style)
     return made
 
 
-def _moment(told: str | None) -> str:
-    """Write a time as it is here."""
-    if told is None:
+def _moment(text: str | None) -> str:
+    """Format a time of an answer in local time."""
+    if text is None:
         return figures.NOTHING
     try:
-        return f"{datetime.fromisoformat(told).astimezone():%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):  # another program has told it
+        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # the answer is from another program
         return "?"
 
 
 def _plain(text: str) -> str:
-    """Write what a program has named in one line that does nothing to a terminal."""
+    """Return a program's text as one line that a terminal shows but does not obey."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -306,5 +310,5 @@ def _more(number: int, what: str) -> Text:
 
 
 def plural(number: int, what: str) -> str:
-    """Write `1 worker`, `2 workers`."""
+    """Format a number of things: `1 worker`, `2 workers`."""
     return f"{number} {what}{'s' * (number != 1)}"

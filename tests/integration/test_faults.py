@@ -498,7 +498,7 @@ async def test_a_host_without_descriptors_tries_again(caplog: Any) -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))  # open descriptors stay open
             os.kill(worker_pid(manager), signal.SIGKILL)
-            await until(lambda: "next try" in caplog.text)
+            await until(lambda: "next attempt" in caplog.text)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert await waiting == 1

@@ -220,7 +220,7 @@ async def test_a_descriptor_of_the_hosts_that_a_library_replaces(
             "writer": life.pipe.descriptors[1],
             "watch": process.watch,
             "box": life._box._fd,
-            "told": process._popen.told,
+            "told": process._popen.parent_pipe,
             "sentinel": process.sentinel,
         }[which]
         put_another(taken)

@@ -197,7 +197,7 @@ async def test_what_cannot_be_captured_is_no_task(make: Make) -> None:
         for call in calls:
             with pytest.raises(LookupError, match="nobody is there") as caught:
                 call()
-            assert "was called to capture what is to go with a task" in caught.value.__notes__[0]
+            assert "was called to capture what goes with a task" in caught.value.__notes__[0]
         future = manager.schedule_threadsafe(propagated.look_later())
         with pytest.raises(LookupError, match="nobody"):
             await asyncio.wrap_future(future)
@@ -288,7 +288,7 @@ async def test_the_initializer_sets_what_has_no_value_in_the_host() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_variable_of_no_module_is_refused_at_once(workers: int) -> None:
     local: ContextVar[str] = ContextVar("local")
-    with pytest.raises(NotShippable, match="the context variable 'local' is no global"):
+    with pytest.raises(NotShippable, match="variable 'local' is not, or no longer, a global"):
         Manager(1, workers=workers, context=[local])
 
 

@@ -212,7 +212,7 @@ def test_a_script_has_predicates_and_exceptions_of_its_own(tmp_path: Path) -> No
         "[1, 2, 3]",
         "True ['it had 1 attempt, of 5 at most']",
         "3",
-        "not retried, for its predicate gave no answer: TypeErr",
+        "not retried, as its predicate gave no answer: TypeErro",
     ]
 
 

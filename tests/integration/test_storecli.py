@@ -148,7 +148,7 @@ def test_what_was_under_way_is_seen_and_stays_so(place: Place) -> None:
         *[["waits", "note", "-"]] * 3,
     ]
     before = files(place.path)
-    assert any("did not end in order" in line for line in answer(place.path))
+    assert any("did not shut down cleanly" in line for line in answer(place.path))
     for words in READING:
         answer(place.path, *words)
     assert files(place.path) == before

@@ -1,6 +1,6 @@
-"""Somebody cancels all tasks of the loop, at whichever turn: who waits is told all the same.
+"""Somebody cancels all tasks of the loop, at any turn: waiters are notified all the same.
 
-A program does so to end what it has begun, and takes with it what the library has under way.
+A program does so to end its own tasks, and cancels the library's, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aioscheduler.testing import FakeClock, FakeManager
 
 DAY = timedelta(days=1)
 TURNS = 14
-PATIENCE = 20.0  # seconds: what takes so long never ends
+PATIENCE = 20.0  # seconds after which a wait is considered endless
 
 PLACES = pytest.mark.parametrize(
     ("workers", "spared"), [(0, False), (2, False), (2, True)], ids=["here", "both ends", "host"]
@@ -56,7 +56,7 @@ def cancel_all(spared: bool) -> None:
 
 
 async def settled(awaitable: Awaitable[Any]) -> None:
-    """Wait for it, for a time in which all there is has its end: it may be an error of ours."""
+    """Wait for it, long enough for everything to end; it may raise an error of ours."""
     async with asyncio.timeout(PATIENCE):
         with suppress(AioschedulerError):
             await awaitable
@@ -68,10 +68,10 @@ async def linger(turns: int) -> None:
 
 
 class Program:
-    """One manager, with tasks that wait and a worker that has much to be told.
+    """A manager with pending tasks, and a worker to which much must be sent.
 
     Attributes:
-        tasks: All that it was given.
+        tasks: All its tasks.
     """
 
     def __init__(self, workers: int, stored: bool, initializer: Any = None) -> None:
@@ -94,7 +94,7 @@ class Program:
             self.tasks.append(manager.schedule(reminders.note("b"), id="b"))
 
     async def end(self) -> None:
-        """See to it that all there is has its end."""
+        """End everything."""
         await settled(self.manager.ready())
         async with asyncio.timeout(PATIENCE):
             await self.clock.advance(2 * DAY)
@@ -155,5 +155,5 @@ async def test_while_a_manager_closes(workers: int, spared: bool, stored: bool, 
     cancel_all(spared)
     await asyncio.wait([closing], timeout=PATIENCE)
     assert closing.done()
-    await settled(program.manager.join())  # though nobody closes it any more
+    await settled(program.manager.join())  # although nobody closes it any more
     await program.end()

@@ -45,7 +45,7 @@ def unreadable(payload: Any) -> Any:
 
 
 def end_each_way(parts: list[Part]) -> None:
-    """Returned an exception; was cancelled; failed; was lost; returned what cannot be read."""
+    """End the tasks: one returned an exception, others cancelled, failed, lost, undecodable."""
     parts[0].settle(10, State.FINISHED, EOFError("a result"), None)
     parts[0].settle(11, State.CANCELLED, None, None)
     parts[0].settle(12, State.FAILED, b"x", KeyError)
@@ -67,7 +67,7 @@ def shown(ends: list[Any]) -> list[Any]:
 
 
 async def give_all(iterator: Any) -> list[Any]:
-    """Ask until the end, whatever is raised; a result is in a list of its own."""
+    """Iterate to the end, whatever is raised; each result is in a list of its own."""
     ends: list[Any] = []
     while True:
         try:
@@ -119,7 +119,7 @@ async def test_the_first_failure_in_time_is_raised(home: Home) -> None:
         await cancelled
 
 
-async def test_a_touched_handle_is_told(home: Home) -> None:
+async def test_a_handle_taken_from_a_batch_is_notified(home: Home) -> None:
     batch, parts = make(home)
     first, last = batch[0], batch[-1]
     assert batch[0] is first
@@ -245,7 +245,7 @@ async def test_a_failure_is_not_taken_for_the_end_of_the_loop(home: Home) -> Non
     assert await anext(iterator) == 11
 
 
-async def test_failures_of_a_dropped_batch_are_told_once(
+async def test_failures_of_a_dropped_batch_are_reported_once(
     home: Home, reports: list[dict[str, Any]]
 ) -> None:
     batch, parts = make(home)
@@ -265,7 +265,7 @@ async def test_failures_of_a_dropped_batch_are_told_once(
     assert parts[1]._outcomes.values[4] is None
 
 
-async def test_failures_of_an_awaited_batch_are_not_told_again(
+async def test_failures_of_an_awaited_batch_are_not_reported_again(
     home: Home, reports: list[dict[str, Any]]
 ) -> None:
     batch, parts = make(home)
@@ -283,7 +283,7 @@ async def test_failures_of_an_awaited_batch_are_not_told_again(
 @pytest.mark.parametrize("given", range(6))
 @pytest.mark.parametrize("before", range(6))
 @pytest.mark.parametrize("order", [NUMBERS, NUMBERS[::-1], (12, 10, 41, 11, 40)])
-async def test_failures_behind_the_end_of_all_iterations_are_told(
+async def test_failures_behind_the_end_of_all_iterations_are_reported(
     home: Home,
     reports: list[dict[str, Any]],
     order: tuple[int, ...],
@@ -320,13 +320,13 @@ async def test_failures_behind_the_end_of_all_iterations_are_told(
         assert f"task {NUMBERS.index(number)} failed with this" in report["message"]
     reports.clear()
     kept = [value for value in outcomes.values[heard:] if value is not None]
-    assert len(kept) <= max(1, before)  # of those after the drop one at most
+    assert len(kept) <= max(1, before)  # of those after the drop, one at most
 
 
-async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
+async def test_one_that_is_dropped_while_its_last_task_ends_is_reported_once(
     home: Home, reports: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As garbage collection may drop it at any point of that."""
+    """Garbage collection may drop it at any point of the settling."""
     batch, parts = make(home)
     held, last, ref = [batch], batch[4], home.ref
     del batch
@@ -342,13 +342,13 @@ async def test_one_that_is_dropped_while_its_last_task_ends_is_told_once(
     assert isinstance(last.exception(), KeyError)
     await asyncio.sleep(0)  # the loop reports
     report = reports.pop()
-    assert report["message"].startswith("4 of the 5 tasks")  # of the last its handle told
+    assert report["message"].startswith("4 of the 5 tasks")  # the handle reported the last one
 
 
 @pytest.mark.parametrize("held", [[10], [12, 41], list(NUMBERS)])
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("asked", [True, False])
-async def test_a_failure_that_a_handle_of_its_own_was_told_is_no_more_of_the_batch(
+async def test_a_failure_that_a_handle_received_is_not_reported_by_the_batch(
     home: Home, reports: list[Any], held: list[int], early: bool, asked: bool
 ) -> None:
     batch, parts = make(home)
@@ -371,7 +371,7 @@ async def test_a_failure_that_a_handle_of_its_own_was_told_is_no_more_of_the_bat
 
 
 @pytest.mark.parametrize("flag", [False, True])
-async def test_to_await_a_batch_is_to_hear_of_all(
+async def test_awaiting_a_batch_receives_all_failures(
     home: Home, reports: list[dict[str, Any]], flag: bool
 ) -> None:
     batch, parts = make(home, flag)
@@ -391,7 +391,7 @@ async def test_to_await_a_batch_is_to_hear_of_all(
 
 
 class Local:
-    """Something that the frame of who awaits has."""
+    """A local of the awaiter's frame."""
 
 
 async def test_a_failure_is_the_same_each_time_and_keeps_no_frame(home: Home) -> None:
@@ -459,10 +459,10 @@ def test_one_made_by_hand_is_refused_quietly() -> None:
 
 
 @pytest.mark.parametrize("own_first", [True, False])
-async def test_failures_of_this_process_and_of_workers_are_told_apart(
+async def test_failures_of_this_process_and_of_workers_are_distinguished(
     home: Home, own_first: bool
 ) -> None:
-    """One for which there was no memory, say, among others that are to be read."""
+    """A failure made here, as for lack of memory, among others that must be decoded."""
 
     def read(value: Any) -> Exception:
         return LookupError(value)

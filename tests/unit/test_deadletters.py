@@ -1,4 +1,4 @@
-"""What users give and get of dead letters."""
+"""The arguments and results of calls about dead letters."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_before_is_any_time_of_the_calendar(hours: int) -> None:
 
 
 class Odd(tzinfo):
-    """A time zone without an offset, or with none that is right."""
+    """A time zone without an offset, or with an invalid one."""
 
     def __init__(self, offset: Any) -> None:
         self.offset = offset
@@ -104,6 +104,6 @@ class Odd(tzinfo):
         (row_of, (1, 2), TypeError, "a DeadLetter or its row is needed, not tuple"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(read: Any, given: Any, error: Any, message: str) -> None:
+def test_senseless_arguments_are_refused(read: Any, given: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         read(given)

@@ -1,4 +1,4 @@
-"""Durable tasks as users have them: several managers, one after another, on one store."""
+"""Durable tasks as users see them: several managers, one after another, on one store."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def letters(manager: FakeManager, **which: Any) -> list[DeadLetter]:
 
 
 async def settle(clock: FakeClock, manager: FakeManager) -> None:
-    """Have all done that can be done now, with what it has on disk."""
+    """Wait until everything that is due now is done and on disk."""
     for _ in range(3):
         await clock.advance(0)
         await manager.sync()
@@ -95,7 +95,7 @@ async def test_what_waits_is_kept_and_runs_in_the_next_manager(
         assert done == [7]
         await settle(clock, manager)
         assert (manager.stats().stored, len(manager)) == (1, 1)
-    await clock.advance(3 * DAY)  # nobody is there
+    await clock.advance(3 * DAY)  # no manager is there
     async with clock.manager(store=store, workers=workers) as manager:
         await settle(clock, manager)
         await manager.join()
@@ -147,7 +147,7 @@ async def test_what_is_not_durable_is_in_memory_alone(
 ) -> None:
     async with clock.manager(store=store, workers=workers) as manager:
         task = manager.schedule(asyncio.sleep(0), DAY)
-        with pytest.raises(TypeError, match=r"is to be decorated with @durable"):
+        with pytest.raises(TypeError, match=r"decorate its function with @durable"):
             await task.stored()
         await manager.sync()
         assert manager.stats().stored == 0
@@ -160,7 +160,7 @@ async def test_without_a_store_a_durable_function_is_as_any_other(
 ) -> None:
     async with clock.manager(workers=workers) as manager:
         task = manager.schedule(reminders.retried(1))
-        with pytest.raises(TypeError, match="its manager to have one"):
+        with pytest.raises(TypeError, match="give its manager a store"):
             await task.stored()
         for call in (manager.sync(), manager.discard(), manager.requeue(1), manager.backup("x")):
             with pytest.raises(TypeError, match="this manager has no store"):
@@ -262,7 +262,7 @@ async def test_what_is_closed_while_it_opens_is_kept(
     assert sorted(done) == [1, 3]
 
 
-# ---- what users ask of tasks
+# ---- queries about tasks
 
 
 @PLACES
@@ -513,7 +513,7 @@ async def test_what_a_task_makes_of_a_close_is_no_failure(
         await closing
     assert [task.state for task in tasks] == [
         *(State.KEPT, State.KEPT, State.LOST),
-        State.FAILED,  # what is in memory alone fails as ever
+        State.FAILED,  # a task in memory only fails as usual
     ]
     assert repr(early.exception()) == "ValueError('early has failed')"
     assert repr(asked.exception()) == "LookupError('asked was cut off')"
@@ -528,7 +528,7 @@ async def test_what_a_task_makes_of_a_close_is_no_failure(
         await settle(clock, manager)
         assert sorted(done[6:]) == names[:2]
         assert len(await letters(manager)) == 3
-        assert manager.stats().stored == 1  # which is tried again
+        assert manager.stats().stored == 1  # the retried one
 
 
 @PLACES
@@ -553,7 +553,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_letter(
     assert tasks[2].cancelled()
     assert manager.stats().cancelled == 3
     assert sum(map(int, re.findall(r"\(failed: (\d)\)", caplog.text))) == 3
-    assert sorted(done) == sorted([*hows, "again"])  # none is tried again
+    assert sorted(done) == sorted([*hows, "again"])  # none is retried
     assert store.rows() == []
     found = {letter.id: letter for letter in store.dead()}
     assert found.keys() == set(hows)
@@ -736,7 +736,7 @@ async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
         with pytest.raises(StoreError, match="was deleted"):
             await new.stored()
         with pytest.raises(StoreError, match="was deleted"):
-            await stored.stored()  # it was
+            await stored.stored()  # it was stored
         with pytest.raises(ManagerClosed, match="has failed"):
             manager.schedule(reminders.note(3))
         for _ in range(50):
@@ -809,11 +809,11 @@ async def test_a_plain_task_that_has_the_id_of_one_that_only_the_file_has_loses_
         assert (await plain, done) == ("plain", ["durable"])
 
 
-# ---- hosts that died
+# ---- dead hosts
 
 
 def died(store: TrickyStore, *rows: Row, heartbeat: datetime = START) -> None:
-    """Have a host die that had these tasks."""
+    """Write the file of a host that died with these tasks."""
     functions = [
         Function(n, f"test.{name}", f"reminders:{name}", name == "once")
         for n, name in enumerate(("note", "once", "hold"), 1)
@@ -910,14 +910,14 @@ async def test_a_worker_that_dies_spends_no_budget_for_durable_tasks(
         assert manager.stats().restarts == 3
 
 
-@pytest.mark.parametrize("id_", [None, "a"])  # it begins by itself, or on the store's word
+@pytest.mark.parametrize("id_", [None, "a"])  # it begins on its own, or on CONFIRM
 async def test_a_worker_that_dies_before_it_begins_anything_is_not_replaced_for_ever(
     clock: FakeClock, store: TrickyStore, id_: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gates["a"] = asyncio.Event()
     monkeypatch.setattr(
         PairedWorkerHandle, "begun", lambda self, scheduler: (0, 0)
-    )  # says the black box
+    )  # what the black box says
     manager = clock.manager(1, store=store, workers=1, max_restarts=(3, 1e9))
     await manager.__aenter__()
     task = manager.schedule(reminders.hold("a"), id=id_)
@@ -925,7 +925,7 @@ async def test_a_worker_that_dies_before_it_begins_anything_is_not_replaced_for_
     lives: list[Any] = []
     while manager._router.closed is None and len(lives) < 20:
         if link.book.ledger.running and link.supervisor.process not in lives:
-            lives.append(link.supervisor.process)  # it has announced the task, and the host knows
+            lives.append(link.supervisor.process)  # it has announced the task to the host
             manager.kill()
         await asyncio.sleep(0)
     assert len(lives) == 4
@@ -986,7 +986,7 @@ async def test_a_script_has_a_minute_to_define_its_functions(
     assert store.rows() == []
 
 
-# ---- more of them at once
+# ---- several at once
 
 
 @PLACES
@@ -1201,7 +1201,7 @@ async def test_hosts_that_die_one_after_another_find_the_task_that_kills_them(
         keeper = manager._router.keeper
         assert keeper is not None
         begun = [row for row in store.rows() if row.row == 1]
-        # As a kill would have it: what was committed is there, and nothing else.
+        # As after a kill: only what was committed is there.
         rows = store.rows()
         await manager.close(0)
         now = store.rows()
@@ -1218,7 +1218,7 @@ async def test_hosts_that_die_one_after_another_find_the_task_that_kills_them(
 async def test_what_waits_in_a_queue_behind_what_runs_has_not_begun_at_a_close(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
-    """Though it was announced, and is on record as what may begin."""
+    """Although it was announced, and is on record as one that may begin."""
     gates["a"] = asyncio.Event()
     async with clock.manager(1, cls=QueuedScheduler, store=store, workers=workers) as manager:
         manager.schedule(reminders.hold("a"))

@@ -36,7 +36,7 @@ def test_a_task_knows_itself_and_its_manager() -> None:
         assert current_manager() is proxy
         assert proxy.schedule("coro", timedelta(1), key="k", id="x", replace=True) == HERE  # type: ignore[arg-type]
         assert proxy.cancel(HERE)
-        # Another manager's proxy, as when one is passed along, has no task of its own here.
+        # Another manager's proxy, passed along, say, has no task of its own here.
         ManagerProxy(upstream, LoopThread("manager")).schedule("other")  # type: ignore[arg-type]
 
     copy_context().run(inside)

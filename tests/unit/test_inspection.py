@@ -1,4 +1,4 @@
-"""Listing: what is asked for, and what is given of it."""
+"""Listing tasks: filters, and the fields of `TaskInfo`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def info(number: int) -> TaskInfo:
 
 
 class Place:
-    """Tells of a turn of the loop by the numbers that it gives from then on."""
+    """A clock that shows a turn of the loop in the numbers that it returns from then on."""
 
     def __init__(self, *lists: list[int]) -> None:
         self.lists = lists

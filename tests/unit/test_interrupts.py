@@ -1,4 +1,4 @@
-"""A KeyboardInterrupt in the midst of `schedule`, at whichever line: the store stays whole."""
+"""A KeyboardInterrupt inside `schedule`, at any line: the store stays whole."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DAY = timedelta(days=1)
 
 
 class Interrupt:
-    """Interrupts a call when so many lines of the library have run.
+    """Interrupts a call after a number of lines of the library.
 
     Attributes:
-        came: Whether it did: the call may have had fewer.
+        came: Whether it did; the call may have fewer lines.
     """
 
     def __init__(self, lines: int) -> None:
@@ -29,7 +29,7 @@ class Interrupt:
 
     def during(self, manager: FakeManager, when: timedelta) -> None:
         coro = reminders.note("interrupted")
-        tracing = sys.gettrace()  # as that of a debugger
+        tracing = sys.gettrace()  # like a debugger's
         sys.settrace(self._trace)
         try:
             manager.schedule(coro, when, id="a")
@@ -37,7 +37,7 @@ class Interrupt:
             self.came = True
         finally:
             sys.settrace(tracing)
-            coro.close()  # it may have come before that
+            coro.close()  # it may have come earlier
 
     def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
         if "aioscheduler" not in frame.f_code.co_filename:

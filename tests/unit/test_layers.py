@@ -1,4 +1,4 @@
-"""The house: the wings' order and doors, one test file per module, a pure core that stays pure."""
+"""The layers: the wings' order and doors, one test file per module, a pure core."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCES = {
 }
 """By the name within the package: `_transport.wire`."""
 
-# Each may import those before it; the public modules in between are named where they stand.
+# Each may import those before it; public modules in between are named in their place.
 ORDER = (
     "errors",
     "stats",
@@ -122,7 +122,7 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             parts = tuple((node.module or "").split(".")) if node.module else ()
             if node.level:
-                if own is None:  # of the workers' own
+                if own is None:  # the workers' own modules
                     continue
                 parts = own[: len(own) + 1 - node.level] + parts
             elif parts[0] == "aioscheduler":

@@ -1,4 +1,4 @@
-"""The front without a process: what it refuses, what it says of itself, and how it ends.
+"""The manager without a process: its refusals, its `repr` and stats, and its end.
 
 Its workers live in the test's thread (`aioscheduler.testing`), or are the calling loop.
 """
@@ -52,7 +52,7 @@ async def forever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-# ---- what is refused says what to do
+# ---- refusals say what to do
 
 
 def test_a_limit_is_a_count() -> None:
@@ -140,7 +140,7 @@ async def test_it_does_not_travel_by_itself(manager: Manager) -> None:
         pickle.dumps(manager)
 
 
-# ---- its life
+# ---- start and close
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -210,7 +210,7 @@ async def test_the_clock_may_be_any_function() -> None:
     assert not [name for name in inspect.signature(Manager).parameters if name.startswith("_")]
 
 
-# ---- how many run at a time
+# ---- limits on running tasks
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ async def test_what_is_due_beyond_the_limit_is_pending(
         gates[3].set()
         await clock.advance(0)
         assert BEGUN == [4, 3, 2]
-        assert tasks[4].cancel()  # what is cancelled makes room, too
+        assert tasks[4].cancel()  # a cancelled task makes room, too
         await clock.advance(0)
         assert BEGUN == [4, 3, 2, 0]
         for number in (0, 2, 5):

@@ -62,7 +62,7 @@ aioscheduler_tasks_total{outcome="failed",worker="0"} 3.0
 aioscheduler_tasks_total{outcome="cancelled",worker="0"} 2.0
 aioscheduler_tasks_total{outcome="lost",worker="0"} 0.0
 aioscheduler_tasks_total{outcome="kept",worker="0"} 0.0
-# HELP aioscheduler_tasks_pending Tasks that wait to start.
+# HELP aioscheduler_tasks_pending Tasks waiting to start.
 # TYPE aioscheduler_tasks_pending gauge
 aioscheduler_tasks_pending{worker="0"} 5.0
 # HELP aioscheduler_tasks_running Tasks that have started and not ended.
@@ -71,17 +71,17 @@ aioscheduler_tasks_running{worker="0"} 1.0
 # HELP aioscheduler_worker_restarts_total How many times the worker's process was replaced.
 # TYPE aioscheduler_worker_restarts_total counter
 aioscheduler_worker_restarts_total{worker="0"} 1.0
-# HELP aioscheduler_task_retries_total Attempts that failed and are followed by another.
+# HELP aioscheduler_task_retries_total Failed attempts that are followed by another.
 # TYPE aioscheduler_task_retries_total counter
 aioscheduler_task_retries_total{worker="0"} 6.0
 # HELP aioscheduler_tasks_too_late_total \
-Tasks that did not start, as they were too late; also in `failed`.
+Tasks not started because they were too late; also in `failed`.
 # TYPE aioscheduler_tasks_too_late_total counter
 aioscheduler_tasks_too_late_total{worker="0"} 2.0
 # HELP aioscheduler_worker_recycles_total How often the process was recycled; not in `restarts`.
 # TYPE aioscheduler_worker_recycles_total counter
 aioscheduler_worker_recycles_total{worker="0"} 0.0
-# HELP aioscheduler_log_records_dropped_total Log records that were too many for the host.
+# HELP aioscheduler_log_records_dropped_total Log records dropped as the host could not keep up.
 # TYPE aioscheduler_log_records_dropped_total counter
 aioscheduler_log_records_dropped_total{worker="0"} 0.0
 # HELP aioscheduler_task_lateness_seconds Time from the due time of a task to its start.
@@ -137,26 +137,26 @@ aioscheduler_store_dead_letters 3.0
 # TYPE aioscheduler_store_unsaved gauge
 aioscheduler_store_unsaved 1.0
 # HELP aioscheduler_store_commit_p50_seconds \
-How long commits took: the median of the last thousand.
+Duration of commits: the median of the last thousand.
 # TYPE aioscheduler_store_commit_p50_seconds gauge
 aioscheduler_store_commit_p50_seconds 0.001
 # HELP aioscheduler_store_commit_p99_seconds \
-How long commits took: all but the slowest hundredth.
+Duration of commits: the 99th percentile of the last thousand.
 # TYPE aioscheduler_store_commit_p99_seconds gauge
 aioscheduler_store_commit_p99_seconds 0.25
-# HELP aioscheduler_store_size_bytes Size of the file, with what belongs to it.
+# HELP aioscheduler_store_size_bytes Size of the file, its log included.
 # TYPE aioscheduler_store_size_bytes gauge
 aioscheduler_store_size_bytes 4096.0
-# HELP aioscheduler_repeats What repeats.
+# HELP aioscheduler_repeats Repeats that have not been cancelled.
 # TYPE aioscheduler_repeats gauge
 aioscheduler_repeats 7.0
-# HELP aioscheduler_repeats_paused What of it stands still, for whatever reason.
+# HELP aioscheduler_repeats_paused Repeats that are paused, for whatever reason.
 # TYPE aioscheduler_repeats_paused gauge
 aioscheduler_repeats_paused 2.0
 # HELP aioscheduler_repeat_runs_total Runs that were entered.
 # TYPE aioscheduler_repeat_runs_total counter
 aioscheduler_repeat_runs_total 900.0
-# HELP aioscheduler_repeat_skips_total Nominal times that were not run.
+# HELP aioscheduler_repeat_skips_total Nominal times that were skipped.
 # TYPE aioscheduler_repeat_skips_total counter
 aioscheduler_repeat_skips_total 5.0
 """
@@ -176,7 +176,7 @@ FIGURES: dict[str, Any] = {
 
 
 class Fixed:
-    """A manager that always tells the same."""
+    """A manager whose stats never change."""
 
     def __init__(self, *workers: stats.WorkerStats, name: str = "ab") -> None:
         totals: Any = {
@@ -200,7 +200,7 @@ def registry_of(*collectors: ManagerCollector) -> CollectorRegistry:
 
 
 def families(collector: ManagerCollector) -> dict[str, Metric]:
-    """What a scrape gives, parsed."""
+    """Return the samples of a scrape, parsed."""
     text = generate_latest(registry_of(collector)).decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
@@ -267,7 +267,7 @@ def test_every_worker_and_state_has_its_samples() -> None:
 
 def test_registering_asks_no_manager() -> None:
     manager = Fixed(WORKER)
-    registry = CollectorRegistry(auto_describe=True)  # as the client's own registry has it
+    registry = CollectorRegistry(auto_describe=True)  # as in the client's own registry
     registry.register(ManagerCollector(manager))
     assert manager.asked == 0
     generate_latest(registry)
@@ -346,14 +346,14 @@ def test_the_client_is_imported_only_for_metrics() -> None:
 
 
 def expressions() -> list[str]:
-    """What the dashboard asks Prometheus."""
+    """Return the dashboard's queries."""
     found = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     variables = DASHBOARD["templating"]["list"]
     return found + [v["query"]["query"] for v in variables if v["type"] == "query"]
 
 
 def exported() -> dict[str, set[str]]:
-    """The names of all samples, each with its labels, and those that a scrape adds."""
+    """Return the names of all samples with their labels, including those that a scrape adds."""
     collector = ManagerCollector({"a": Fixed(WORKER)})
     return {
         sample.name: set(sample.labels) | {"instance"}
@@ -374,7 +374,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
             labels.update(label for group in grouped for label in group.split(", "))
             assert labels <= names[name], expression
             asked.add(name)
-    assert asked == names.keys() - {"aioscheduler_worker_node"}  # which is to be joined
+    assert asked == names.keys() - {"aioscheduler_worker_node"}  # joined with another metric
 
 
 def test_the_dashboard_fits_any_grafana() -> None:

@@ -1,4 +1,4 @@
-"""The simulation finds what it is made to find; `tests/support/mutations.py` has the changes."""
+"""The simulation finds faults that are put in; `tests/support/mutations.py` has them."""
 
 from __future__ import annotations
 

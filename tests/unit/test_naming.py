@@ -89,13 +89,13 @@ async def test_an_id_is_free_when_its_task_has_ended(
     function = {"finished": give, "failed": fail}.get(how, forever)
     task = manager.schedule(function(), DAY if how == "cancelled" else None, id="x")
     if how == "cancelled":
-        # It will never start: whoever schedules another is not to be given this one.
+        # It will never start, so a new task must not get its handle.
         task.cancel()
         assert manager.schedule(give(3), DAY, id="x") is not task
     await clock.advance(0)
     if how == "cancelled later":
         task.cancel()
-        assert manager.schedule(give(3), DAY, id="x") is task  # it may yet go on
+        assert manager.schedule(give(3), DAY, id="x") is task  # it may still go on
         await clock.advance(0)
     await asyncio.wait([task])
     new = manager.schedule(give(3), DAY, id="x")
@@ -111,7 +111,7 @@ async def test_what_is_refused_changes_nothing(clock: FakeClock, manager: Manage
     lock: Any = threading.Lock()
     refusals: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (give(), {"replace": True}, ValueError, "replace=True needs the id of the task"),
-        (give(), {"id": "↻a"}, ValueError, "ids that begin with '↻' are those of runs of repeats"),
+        (give(), {"id": "↻a"}, ValueError, "ids that begin with '↻' belong to runs of repeats"),
         *(
             (give(), {"replace": odd}, TypeError, f"replace is True or False, not {name}")
             for odd, name in ((0, "int"), (None, "NoneType"), ("", "str"))
@@ -213,7 +213,7 @@ async def test_nothing_is_kept_of_ids(clock: FakeClock) -> None:
         manager.kill(0)
         manager.kill(1)
         await clock.advance(0)
-        assert len(ids._tasks) == 8  # what waited waits
+        assert len(ids._tasks) == 8  # pending tasks are still pending
         await clock.advance(DAY)
         assert await asyncio.gather(*pending[1:]) == list(range(1, 9))
         assert (ids._tasks, ids.of, ids.leads, ids._aliases) == ({}, ({}, {}), {}, {})
@@ -242,7 +242,7 @@ async def test_an_id_outlives_its_worker(clock: FakeClock) -> None:
         assert found.cancelled()
 
 
-async def test_a_failure_that_nobody_awaits_is_told_with_its_id(
+async def test_a_failure_that_nobody_awaits_is_reported_with_its_id(
     clock: FakeClock, manager: Manager, reports: list[Any]
 ) -> None:
     held = manager.schedule(fail(), id="held", name="mail")
@@ -261,7 +261,7 @@ async def test_a_failure_that_nobody_awaits_is_told_with_its_id(
 async def test_a_task_that_is_held_is_found_without_its_frames(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which are read by the page."""
+    """The frames are read by the page."""
     async with clock.manager(1, workers=1) as manager:
         task = manager.schedule(give(1), DAY, id="x")
         dropped = manager.schedule(give(2), DAY, id="y").ref
@@ -434,7 +434,7 @@ async def test_a_task_starts_at_its_new_time(clock: FakeClock, manager: Manager)
     assert manager.reschedule(later, START + 3 * DAY)
     assert manager.reschedule(at_once.ref, None)
     assert (earlier.due, later.due, at_once.due) == (START + DAY, START + 3 * DAY, START)
-    assert earlier.priority == START + 2 * DAY  # as it was given
+    assert earlier.priority == START + 2 * DAY  # as given
     await clock.advance(0)
     assert await at_once == START
     await clock.advance(DAY)
@@ -537,7 +537,7 @@ async def test_without_a_manager(clock: FakeClock) -> None:
 # ---- lists
 
 
-async def test_what_is_told_of_a_task(clock: FakeClock, manager: Manager) -> None:
+async def test_the_fields_of_a_listed_task(clock: FakeClock, manager: Manager) -> None:
     named = manager.schedule(give(), DAY, name="a name", id="x")
     plain = manager.schedule(give(), 2 * DAY)
     runs = manager.schedule(forever())

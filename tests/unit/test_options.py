@@ -1,4 +1,4 @@
-"""Options are read at the call, travel once, and hold in workers, in this loop and inside."""
+"""Options are read at the call, travel once, and apply in workers, in this loop and inside."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def scheduler(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIt
         yield made
 
 
-# ---- what is read
+# ---- reading
 
 
 def read(order: Order = Order.TIMED, **given: Any) -> Options | None:
@@ -213,7 +213,7 @@ async def fail() -> None:
     raise LookupError("lost")
 
 
-async def test_a_failure_that_nobody_awaits_is_told_by_name(
+async def test_a_failure_that_nobody_awaits_is_reported_by_name(
     clock: FakeClock, scheduler: Any, reports: list[dict[str, Any]]
 ) -> None:
     scheduler.schedule(fail(), name="my import")  # dropped at once
@@ -227,13 +227,13 @@ async def test_a_failure_that_nobody_awaits_is_told_by_name(
     assert sorted("my export" in message for message in told) == [False, True]
 
 
-async def test_of_many_unheard_failures_some_are_told_by_name(
+async def test_of_many_unheard_failures_some_are_reported_by_name(
     clock: FakeClock, reports: list[dict[str, Any]]
 ) -> None:
-    """A look into the ledger is slow: others are told by their numbers, until the next tick."""
+    """A lookup in the ledger is slow: others are reported by number, until the next tick."""
     async with clock.manager(1, workers=1) as manager:
         (link,) = manager._remotes
-        kept = [manager.schedule(fail()) for _ in range(20)]  # these take no look
+        kept = [manager.schedule(fail()) for _ in range(20)]  # these need no lookup
         refs = [manager.schedule(fail()).ref for _ in range(_UNHEARD_NAMED + 5)]
         await clock.advance(0)
         told = [report["message"] for report in reports]
@@ -358,7 +358,7 @@ def late(options: Options, seconds: float, attempt: int = 1) -> TooLate | None:
     return lateness_error(options, "work", 100 * SECOND, attempt, now)
 
 
-def test_what_starts_too_late_is_told_by_how_much() -> None:
+def test_a_task_that_starts_too_late_says_by_how_much() -> None:
     assert late(Options(max_lateness=SECOND), 1.0) is None
     assert late(Options(), 1000.0) is None
     found = late(Options(max_lateness=SECOND), 1.5)
@@ -370,7 +370,7 @@ def test_what_starts_too_late_is_told_by_how_much() -> None:
 
 
 async def test_each_is_judged_before_its_own_first_step(clock: FakeClock, scheduler: Any) -> None:
-    """Not for a slice: the first of these makes the second late."""
+    """Not for a slice as a whole: the first of these makes the second late."""
 
     async def set_back() -> None:
         moved.append(1)
@@ -389,7 +389,7 @@ async def test_each_is_judged_before_its_own_first_step(clock: FakeClock, schedu
     await third
 
 
-# ---- what a task knows
+# ---- inside a task: attempt and due time
 
 
 async def look() -> tuple[int, datetime | None, datetime]:
@@ -519,7 +519,7 @@ async def test_equal_options_travel_once(clock: FakeClock) -> None:
             await task
             del task
         manager._remotes[0].look_after(0.0)
-        # Those of the two functions stay, and the last one.
+        # The lines of the two functions stay, and the last options.
         assert len(log.lines.keys() - log.retired) <= held + 1
 
 

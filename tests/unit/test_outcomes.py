@@ -1,4 +1,4 @@
-"""The ends of a batch's tasks, and where those are: single ones may move."""
+"""The ends of a batch's tasks, and their parts: single tasks may move."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 
 from aioscheduler import Manager
 
-if importlib.util.find_spec("ray") is None:  # which is not imported here
+if importlib.util.find_spec("ray") is None:  # not imported here
     pytest.skip("Ray is not installed: pip install aioscheduler[ray]", allow_module_level=True)
 
 from aioscheduler.ray import LAUNCHER, RayEngine
@@ -107,9 +107,9 @@ def test_through_ray_client_there_is_no_way(address: str) -> None:
         ({"ports": (0, 6)}, "ports must be from 1 to 65535"),
         ({"ports": (1, 65536)}, "ports must be from 1 to 65535"),
         ({"code_version": ""}, "code_version must not be empty"),
-        ({"options": {"max_restarts": 3}}, r"options\['max_restarts'\] is not yours.*its max_res"),
-        ({"options": {"runtime_env": {}}}, r"not yours to give: give RayEngine\(runtime_env="),
-        ({"options": {"name": "mine"}}, "names tell the outposts of managers apart"),
+        ({"options": {"max_restarts": 3}}, r"options\['max_restarts'\] is reserved.*its max_res"),
+        ({"options": {"runtime_env": {}}}, r"is reserved: give RayEngine\(runtime_env="),
+        ({"options": {"name": "mine"}}, "names distinguish the outposts of different managers"),
         ({"options": {"num_cpus": -1}}, r"options\['num_cpus'\] must be finite, and 0 or more"),
         ({"options": {"memory": float("inf")}}, r"options\['memory'\] must be finite"),
     ],
@@ -160,7 +160,7 @@ def test_without_ray_the_module_says_what_to_install(monkeypatch: pytest.MonkeyP
         "importlib.util.find_spec", lambda name, *more: None if name == "ray" else find(name, *more)
     )
     monkeypatch.delitem(sys.modules, "aioscheduler.ray")
-    with pytest.raises(ImportError, match=r"pip install aioscheduler\[ray\]"):
+    with pytest.raises(ImportError, match=r"pip install 'aioscheduler\[ray\]'"):
         importlib.import_module("aioscheduler.ray")
 
 

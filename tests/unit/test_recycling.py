@@ -1,4 +1,4 @@
-"""Workers are recycled under their host, in its thread: nothing is lost, no budget spent."""
+"""Workers in the host's thread are recycled: nothing is lost, and no budget is spent."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_new_tasks_go_elsewhere_and_one_goes_at_a_time() -> None:
         await turns()
         await asyncio.gather(*(manager.schedule(give()) for _ in range(6)))
         states = [worker.state for worker in manager.stats().workers]
-        assert states.count(WorkerState.DRAINING) == 1  # those that run hold it up
+        assert states.count(WorkerState.DRAINING) == 1  # running tasks hold it up
         going = states.index(WorkerState.DRAINING)
         tasks = [manager.schedule(give()) for _ in range(20)]
         assert going not in {task.ref.worker for task in tasks if task.ref is not None}
@@ -201,7 +201,7 @@ async def test_one_that_grows_is_recycled(monkeypatch: pytest.MonkeyPatch) -> No
         life.worker._lifecycle._send_tick()
         while manager.stats().recycled < 1:
             await asyncio.sleep(0)
-        while manager.stats().workers[0].state is not WorkerState.READY:  # where it begins as large
+        while manager.stats().workers[0].state is not WorkerState.READY:  # already too large
             await asyncio.sleep(0)
         life = manager._remotes[0].supervisor.process
         life.worker._lifecycle._send_tick()

@@ -1,4 +1,4 @@
-"""References: what they name, and which ones are refused."""
+"""References: what they address, and which are refused."""
 
 from __future__ import annotations
 

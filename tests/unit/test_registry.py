@@ -1,4 +1,4 @@
-"""What is durable, by which name, and what cannot be."""
+"""The registry of durable functions: names, and refusals."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ async def wrapped_too(number: int) -> int:
 
 
 def name_of_call(coro: Any) -> str | None:
-    """The name by which the registry has the function of a coroutine."""
+    """Return the registered name of a coroutine's function."""
     found = of_coroutine(coro)
     coro.close()
     return found and found.name
 
 
-# ---- what is registered
+# ---- registering
 
 
 def test_a_function_is_found_by_its_name_by_itself_and_by_its_coroutine() -> None:
@@ -163,7 +163,7 @@ def test_what_may_be_late_is_not_for_a_queue() -> None:
         read_durable_options(found, {}, Order.FIFO)
 
 
-# ---- what is no function, or not to be found again
+# ---- refusals: not a function, or impossible to find again
 
 
 class Called:
@@ -259,7 +259,7 @@ async def cell(): return {}
 
 
 def test_what_is_defined_again_replaces_what_it_was() -> None:
-    """As in a notebook, or by a reload; who still holds the old one means the new one."""
+    """As in a notebook or by a reload; whoever still holds the old one means the new one."""
     contents: dict[str, Any] = {"__name__": "__main__"}
     exec(CELL.format(1, 1), contents)
     old = contents["cell"]
@@ -320,7 +320,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("first", ["__main__", "script"])
 def test_a_script_that_is_imported_besides_is_one(load: Callable[..., Any], first: str) -> None:
-    """What can be imported is taken, for the next host may have another script."""
+    """The importable one is chosen, as the next host may have another script."""
     modules = {first: load(first)}
     second = "script" if first == "__main__" else "__main__"
     modules[second] = load(second)
@@ -356,7 +356,7 @@ def test_a_module_that_is_run_has_the_name_by_which_it_is_imported(
 def test_what_a_decorator_of_the_script_itself_makes_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker would take whatever the decorator makes for it."""
+    """A worker would mistake anything that the decorator makes for it."""
     made = traced(work)
     made.__module__ = "__main__"
     for name in (None, "pkg.script"):  # it is run by `python -m`
@@ -386,7 +386,7 @@ def test_a_code_that_came_from_a_host_is_known() -> None:
         Options(timeout=3.0),
         True,
     )
-    with pytest.raises(LookupError, match="by its code alone"):
+    with pytest.raises(LookupError, match="only by its code"):
         found.function(1)
 
 
@@ -396,7 +396,7 @@ def test_what_is_typed_is_of_no_file() -> None:
         exec(CELL.format(1, 1), {"__name__": "two"})
 
 
-# ---- methods, and codes that are of many functions
+# ---- methods, and codes that several functions share
 
 
 class Base:
@@ -426,7 +426,7 @@ def test_methods_are_found_where_they_are_inherited_and_not_where_they_are_overr
     assert name_of_call(Heir.make()) == "make"
 
 
-def test_functions_of_a_decorator_are_told_apart_though_they_have_one_code() -> None:
+def test_functions_of_a_decorator_are_distinguished_although_they_share_one_code() -> None:
     durable("wrapped")(wrapped)
     assert name_of_call(wrapped(1)) == "wrapped"
     assert name_of_call(wrapped_too(1)) is None
@@ -434,7 +434,7 @@ def test_functions_of_a_decorator_are_told_apart_though_they_have_one_code() -> 
     assert [name_of_call(wrapped(work)), name_of_call(wrapped_too(1))] == ["wrapped", "too"]
 
 
-def test_functions_of_a_loop_are_told_apart_though_they_have_one_code() -> None:
+def test_functions_of_a_loop_are_distinguished_although_they_share_one_code() -> None:
     contents: dict[str, Any] = {"__name__": "__main__", "durable": durable, "made": []}
     code = "for name in 'ab':\n    @durable(name)\n    async def work(): ...\n    made.append(work)"
     exec(code, contents)
@@ -447,14 +447,14 @@ def test_a_decorator_over_it_that_is_no_coroutine_function_changes_nothing() -> 
     assert name_of_call(functools.partial(work, 1)()) == "work"
 
 
-# ---- what wraps one, and is in memory
+# ---- wrappers, whose tasks would be in memory only
 
 
 def test_what_wraps_a_durable_function_is_refused_with_both_decorators() -> None:
     durable("work")(work)
     match = (
         r"test_registry:work is what @traced makes of \S*test_registry:work, which "
-        r'@durable\("work"\) registers, .* put @durable\("work"\) over @traced'
+        r'@durable\("work"\) registers, .* put @durable\("work"\) above @traced'
     )
     with pytest.raises(NotDurable, match=match):
         check_plain(traced(work))
@@ -488,14 +488,14 @@ def test_partials_and_bound_methods_of_it_are_refused() -> None:
 
 def test_what_wraps_nothing_durable_passes() -> None:
     class Proxy:
-        """Of somebody else, unbound: whatever it is asked raises."""
+        """An unbound proxy of a library: any attribute access raises."""
 
         def __getattribute__(self, name: str) -> Any:
             raise RuntimeError
 
     def call(value: Any) -> Any:
         async def called() -> Any:
-            return value, called  # a circle
+            return value, called  # a cycle
 
         return called
 
@@ -507,7 +507,7 @@ def test_what_wraps_nothing_durable_passes() -> None:
     def late() -> None:
         empty()
 
-    check_plain(late)  # its cell is empty still
+    check_plain(late)  # its cell is still empty
     empty = late
 
 

@@ -1,4 +1,4 @@
-"""The handle on what repeats."""
+"""The handle on a repeat."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def test_one_whose_rule_the_file_cannot_keep_says_what_it_waits_for() -> None:
     repeat._since = None
     assert repeat.reason is not None
     assert "when manager.repeat() is called with its id" in repeat.reason
-    assert "paused: the file does not have its rule" in repr(repeat)
+    assert "paused: its rule is an object of the program" in repr(repeat)
     assert not repeat.paused
 
 
-async def test_what_is_done_about_it_is_its_desk_s_business() -> None:
+async def test_its_owner_does_the_work() -> None:
     repeat = make()
     await repeat.pause()
     await repeat.resume()

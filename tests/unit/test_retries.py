@@ -1,4 +1,4 @@
-"""A task that fails starts once more, as its `Retry` says: one contract, wherever it runs."""
+"""A failed task is retried by its `Retry`: one contract, wherever it runs."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def answer_with_an_error(error: BaseException) -> bool:
         (lambda error: -1, "0 or more"),
     ],
 )
-async def test_a_predicate_without_an_answer_is_a_no_that_says_so(
+async def test_a_predicate_without_an_answer_is_a_no_with_a_note(
     clock: FakeClock, scheduler: Any, answer: Any, note: str | None
 ) -> None:
     task = scheduler.schedule(fail_until(2), retry=Retry(answer))
@@ -278,7 +278,7 @@ async def test_attempts_are_counted(clock: FakeClock, workers: int) -> None:
         assert (stats.pending, stats.running, stats.lost, stats.cancelled) == (0, 0, 0, 0)
 
 
-# ---- what may be done with one that waits
+# ---- calls on a task that waits for its retry
 
 
 async def test_one_that_waits_may_be_cancelled_and_its_failure_is_told(
@@ -433,7 +433,7 @@ async def hang_then_fail(attempt: int) -> None:
 
 
 def schedule_three(manager: Manager, ran: list[int]) -> list[Task[Any]]:
-    """Schedule what says in which order it has run."""
+    """Schedule tasks that record the order in which they run."""
     tasks = [manager.schedule(echo(n)) for n in range(3)]
     for task in tasks:
         task.add_done_callback(lambda task: ran.append(task.result()))
@@ -559,7 +559,7 @@ async def test_of_a_map_each_is_retried_coroutines_and_plain_functions(clock: Fa
 
 
 def fail_twice_removed(attempt: int) -> Any:
-    """Give something to be awaited; another attempt calls this again."""
+    """Return an awaitable; another attempt calls this again."""
     return asyncio.ensure_future(_number(attempt))
 
 

@@ -1,4 +1,4 @@
-"""What is particular to retries in this process: the in-loop schedulers, and `workers=0`."""
+"""Retries in this process: the in-loop schedulers, and `workers=0`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ORDERS = [TimedScheduler, QueuedScheduler, LifoQueuedScheduler]
 
 @pytest.fixture(params=[None, *ORDERS], ids=["alone", *(cls.__name__ for cls in ORDERS)])
 async def scheduler(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """One without a manager, and a manager's of each order."""
+    """Schedulers without a manager, and a manager's, of each order."""
     if request.param is None:
         made: Any = clock.timed_scheduler()
     else:
@@ -80,7 +80,7 @@ async def test_a_task_gives_retries_too(clock: FakeClock) -> None:
 
 
 class Room:
-    """Has calls of many kinds, each of which fails at first."""
+    """Calls of many kinds, each of which fails at first."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -119,7 +119,7 @@ class Room:
 async def test_coroutines_of_functions_of_every_kind_are_retried(
     clock: FakeClock, scheduler: Any
 ) -> None:
-    """What is retried is the coroutine that was given: of a wrapper, if one has made it."""
+    """The coroutine that was given is retried, even if a wrapper made it."""
     room = Room()
     coros = [
         room.method(1, 2, 3, y=4),
@@ -169,7 +169,7 @@ class Odd:
 async def test_an_argument_that_can_be_used_once_is_refused(
     clock: FakeClock, scheduler: Any
 ) -> None:
-    """Else the second attempt would fail for that, and hide why the first did."""
+    """Otherwise the second attempt would fail for that, and hide why the first failed."""
     inner = asyncio.sleep(0)
     coro = asyncio.wait_for(inner, 1)
     with pytest.raises(TypeError, match="wait_for.. has a coroutine as an argument, which can be"):
@@ -184,14 +184,14 @@ async def test_what_cannot_be_retried_is_refused(clock: FakeClock, scheduler: An
     with pytest.raises(TypeError, match="a Odd cannot be recreated: wrap it in an async def"):
         scheduler.schedule(odd, retry=Retry())
     assert len(scheduler) == 0
-    assert await scheduler.schedule(odd, timeout=60) is None  # as ever
+    assert await scheduler.schedule(odd, timeout=60) is None  # as usual
 
 
 # ---- any history, against a model
 
 
 class Model:
-    """What is to happen, said as plainly as it can be: every task by its number.
+    """The expected behaviour, as simple as possible: every task by its number.
 
     Attributes:
         log: Every start: number, attempt, the due time that the task sees, the time.
@@ -202,7 +202,7 @@ class Model:
         self.now = 0
         self.tasks: dict[int, dict[str, Any]] = {}
         self.log: list[tuple[int, int, int | None, int]] = []
-        self.head: int | None = None  # of a queue: what rests there
+        self.head: int | None = None  # the task that rests in a queue
 
     def schedule(self, number: int, due: int, failures: int, wait: int) -> None:
         self.tasks[number] = {
@@ -218,7 +218,7 @@ class Model:
         return [n for n, task in self.tasks.items() if task["state"] is State.PENDING]
 
     def end(self, number: int) -> bool:
-        """Cancel or withdraw: what does not run, as no task here is left running, ends at once."""
+        """Cancel or withdraw a task: it is not running, as no task here is, and ends at once."""
         if number not in self.waiting():
             return False
         self.tasks[number]["state"] = State.CANCELLED

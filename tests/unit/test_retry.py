@@ -1,4 +1,4 @@
-"""What is retried, how often, and after which waits."""
+"""Which failures are retried, how often, and after which waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aioscheduler.retry import wait_before_retry
 
 
 def wait(retry: Retry, error: BaseException, failed: int = 1, rand: float = 0.0) -> float | None:
-    """In seconds."""
+    """Return the wait in seconds."""
     found = wait_before_retry(retry, error, failed, lambda: rand)
     return None if found is None else found / SECOND
 
@@ -29,7 +29,7 @@ def yielding(error: BaseException) -> Any:
     yield True
 
 
-# ---- what is made
+# ---- construction
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def yielding(error: BaseException) -> Any:
         ({"on": [OSError]}, TypeError, r"on is an exception class.*; write \(A, B\) for several"),
         ({"on": lambda: True}, TypeError, "on is called with one argument, the exception: "),
         ({"on": lambda error, attempt: True}, TypeError, "missing a required argument: 'attempt'"),
-        ({"on": yielding}, TypeError, "on is a plain function"),
-        ({"on": asyncio.sleep}, TypeError, "on is a plain function"),
+        ({"on": yielding}, TypeError, "on must be a plain function"),
+        ({"on": asyncio.sleep}, TypeError, "on must be a plain function"),
     ],
 )
 def test_what_cannot_mean_anything_is_refused(
@@ -99,7 +99,7 @@ def test_it_can_be_copied() -> None:
     assert copy == Retry((OSError, ValueError), attempts=2, wait_initial=3)
 
 
-# ---- what it says
+# ---- waits and notes
 
 
 def test_waits_double_and_end_at_the_most() -> None:
@@ -201,7 +201,7 @@ def test_a_predicate_without_an_answer_is_noted(predicate: Any, why: str) -> Non
     error = OSError()
     assert wait(Retry(predicate), error) is None
     first, second = error.__notes__
-    assert first.startswith(f"not retried, for its predicate gave no answer: {why}")
+    assert first.startswith(f"not retried, as its predicate gave no answer: {why}")
     assert second == "it had 1 attempt, of 5 at most"
 
 
@@ -212,13 +212,13 @@ def test_whatever_is_raised_there_is_an_answer(odd: type[Exception]) -> None:
     why = {
         NoCause: "NoCause: on purpose",
         NoText: "NoText: it cannot be read",
-        NoClass: "OddError: no subclasses",  # which Python asks where it is raised
+        NoClass: "OddError: no subclasses",  # Python reads it where it is raised
     }
     assert raised.__notes__ == [
-        f"not retried, for its predicate gave no answer: {why[odd]}",
+        f"not retried, as its predicate gave no answer: {why[odd]}",
         "it had 1 attempt, of 5 at most",
     ]
-    for attempts in (1, 2):  # a class that is asked, and one that raises
+    for attempts in (1, 2):  # a class with its own check, and one that raises
         for on in (odd, (odd, ValueError)):
             found = wait(Retry(on, attempts=attempts), ValueError())
             asked = odd is not NoClass and isinstance(on, tuple) and attempts == 2
@@ -243,7 +243,7 @@ def test_of_what_a_predicate_raises_there_is_one_line_that_is_not_a_note_of_it()
         error = OSError()
         assert wait(Retry(predicate), error) is None
         line = error.__notes__[0]
-        assert line.startswith(f"not retried, for its predicate gave no answer: {why}")
+        assert line.startswith(f"not retried, as its predicate gave no answer: {why}")
         assert len(line) < 300
     assert line.endswith(why)
 
@@ -265,7 +265,7 @@ def test_some_are_never_retried(error: BaseException) -> None:
     assert not hasattr(error, "__notes__")
 
 
-def test_attempts_beyond_all_text_fail_nothing() -> None:
+def test_numbers_of_attempts_too_long_to_print_do_no_harm() -> None:
     assert wait(Retry(OSError, attempts=10**5000), KeyError()) is None
 
 

@@ -1,4 +1,4 @@
-"""Every and Cron: their times, what they refuse, and what they are by their text."""
+"""Every and Cron: their times, their refusals, and their texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 
 
 def times(rule: Every | Cron, after: datetime, number: int) -> list[datetime]:
-    """Each asked for after the one before."""
+    """Return times, each the first after the one before."""
     found = []
     for _ in range(number):
         moment = rule.next(after)
@@ -38,7 +38,7 @@ def times(rule: Every | Cron, after: datetime, number: int) -> list[datetime]:
 
 
 def local(rule: Cron, after: str, number: int) -> str:
-    """Day, time and offset of each."""
+    """Return day, time and offset of each."""
     assert isinstance(rule.timezone, tzinfo)
     start = datetime.fromisoformat(after).replace(tzinfo=UTC)
     found = (f"{t.astimezone(rule.timezone):%d.%H:%M%z}" for t in times(rule, start, number))
@@ -161,7 +161,7 @@ def test_a_naive_moment_has_no_next(rule: Every | Cron) -> None:
         rule.next(None)  # type: ignore[arg-type]
 
 
-# ---- what they are
+# ---- equality and texts
 
 
 class Span(timedelta):
@@ -183,7 +183,7 @@ RULES: list[Every | Cron] = [
 ]
 
 
-def test_texts_tell_rules_apart_and_equal_ones_have_one() -> None:
+def test_texts_distinguish_rules_and_equal_ones_have_one() -> None:
     assert len({str(rule) for rule in RULES}) == len(set(RULES)) == len(RULES)
     for first, second in itertools.combinations(RULES, 2):
         assert first != second
@@ -226,7 +226,7 @@ def test_a_text_that_changes_with_each_start_is_refused() -> None:
         check_text("a rule", object())
 
 
-# ---- Cron: what it refuses
+# ---- Cron: refusals
 
 
 @pytest.mark.parametrize(
@@ -313,18 +313,18 @@ def test_cronsim_is_imported_by_the_first_cron_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# ---- Cron: what clocks do
+# ---- Cron: clock changes
 
 
 @pytest.mark.parametrize(
     ("expression", "zone", "after", "expected"),
     [
-        # 02:30 does not exist, and comes twice
+        # 02:30 is skipped, and comes twice
         ("30 2 * * *", "Europe/Berlin", "2027-03-27", "27.02:30+01 28.03:00+02 29.02:30+02"),
         ("30 2 * * *", "Europe/Berlin", "2026-10-24", "24.02:30+02 25.02:30+02 26.02:30+01"),
-        # two of one gap are one
+        # two times in one gap are one
         ("0,30 2,3 * * *", "Europe/Berlin", "2027-03-28", "28.03:00+02 28.03:30+02 29.02:00+02"),
-        # each real half of an hour
+        # every real half hour
         (
             "*/30 * * * *",
             "Europe/Berlin",
@@ -337,7 +337,7 @@ def test_cronsim_is_imported_by_the_first_cron_alone() -> None:
             "2026-10-25T00:15",
             "25.02:30+02 25.02:00+01 25.02:30+01 25.03:00+01",
         ),
-        # an hour of its own, but any minute: never, and twice
+        # a fixed hour, but any minute: never, and twice
         ("*/30 2 * * *", "Europe/Berlin", "2027-03-27T12:00", "29.02:00+02 29.02:30+02"),
         (
             "*/30 2 * * *",
@@ -349,10 +349,10 @@ def test_cronsim_is_imported_by_the_first_cron_alone() -> None:
         ("*/15 2 * * *", "Australia/Lord_Howe", "2026-04-04T14:50", "05.02:00+1030 05.02:15+1030"),
         ("*/15 3 * * *", "Australia/Lord_Howe", "2026-10-03T15:40", "04.03:00+11 04.03:15+11"),
         ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03", "04.02:30+11 05.02:15+11"),
-        # no midnight; a change a minute after it
+        # midnight is skipped; a change a minute after it
         ("0 0 * * *", "America/Asuncion", "2023-10-01", "01.01:00-03 02.00:00-03"),
         ("*/30 2 * * *", "America/St_Johns", "2010-03-14T03:35", "14.02:00-0230 14.02:30-0230"),
-        # no 30 December
+        # 30 December is skipped
         ("0 9 * * *", "Pacific/Apia", "2011-12-29", "29.09:00-10 31.00:00+14 31.09:00+14"),
         ("*/30 9 * * *", "Pacific/Apia", "2011-12-29", "29.09:00-10 29.09:30-10 31.09:00+14"),
         # no change
@@ -366,7 +366,7 @@ def test_days_on_which_clocks_change(expression: str, zone: str, after: str, exp
 
 
 def test_asked_in_the_hour_that_comes_again_it_does_not_go_back() -> None:
-    again = datetime(2026, 10, 25, 1, 15, tzinfo=UTC)  # 02:15 for the second time
+    again = datetime(2026, 10, 25, 1, 15, tzinfo=UTC)  # the second 02:15
     rule = Cron("10,30 2 * * *", "Europe/Berlin")
     assert rule.next(again) == datetime(2026, 10, 26, 1, 10, tzinfo=UTC)
     assert Cron("*/30 2 * * *", "Europe/Berlin").next(again) == again + 15 * MINUTE
@@ -404,7 +404,7 @@ def test_the_calendar_ends() -> None:
 
 FIRST, LAST = datetime(2010, 1, 1, tzinfo=UTC), datetime(2038, 1, 1, tzinfo=UTC)
 SAMPLE = ("Europe/Berlin", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Apia", "Asia/Gaza")
-Change = tuple[datetime, timedelta, timedelta]  # its first minute, and the offsets
+Change = tuple[datetime, timedelta, timedelta]  # the first minute, and the offsets
 
 
 def offset(moment: datetime, zone: tzinfo) -> timedelta:
@@ -414,7 +414,7 @@ def offset(moment: datetime, zone: tzinfo) -> timedelta:
 
 
 def changes_of(zone: tzinfo) -> Iterator[Change]:
-    """All of 28 years that last for an hour."""
+    """Yield all changes of 28 years that last for an hour."""
     moment, now = FIRST, offset(FIRST, zone)
     while moment < LAST:
         later = offset(moment + HOUR, zone)
@@ -429,7 +429,7 @@ def changes_of(zone: tzinfo) -> Iterator[Change]:
 
 
 class Meant(NamedTuple):
-    """What an expression means, by what made it."""
+    """Return whether a local time matches, from the values that made the expression."""
 
     minutes: Collection[int]
     hours: Collection[int]
@@ -447,7 +447,7 @@ class Meant(NamedTuple):
 def expressions(change: Change) -> dict[str, Meant]:
     first, before, after = change
     walls = [(first + each).replace(tzinfo=None) for each in (before, after)]
-    low, high = min(walls), max(walls)  # of the gap, or of what comes twice
+    low, high = min(walls), max(walls)  # the gap, or the time that comes twice
     found = {
         "*/15 * * * *": Meant({0, 15, 30, 45}, range(24)),
         "0-59/15 0-23 * * *": Meant({0, 15, 30, 45}, range(24)),
@@ -503,7 +503,7 @@ def test_changes_of_some_clocks() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_every_change_of_every_clock() -> None:
-    """What one zone does is not tried again for others that did the same."""
+    """A change is tested once for all zones that have it."""
     done: set[Change] = set()
     for name in sorted(available_timezones()):
         zone = ZoneInfo(name)

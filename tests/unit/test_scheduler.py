@@ -1,4 +1,4 @@
-"""The three schedulers of one loop: their lives, their limits, and what they refuse."""
+"""The three schedulers of one loop: start and close, limits, and refusals."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_outside_a_loop_it_says_what_to_do() -> None:
 
 
 @every
-async def test_a_life_begins_once_and_ends_for_good(cls: Make) -> None:
+async def test_it_starts_once_and_closes_for_good(cls: Make) -> None:
     scheduler = cls()
     assert not scheduler.is_started
     scheduler.start()
     assert scheduler.is_started
-    with pytest.raises(RuntimeError, match="was started already"):
+    with pytest.raises(RuntimeError, match="was already started"):
         scheduler.start()
     await scheduler.close()
     await scheduler.close()
@@ -75,7 +75,7 @@ async def test_the_limit_is_of_what_waits(cls: Make) -> None:
     async with scheduler:
         await asyncio.gather(*tasks)
         assert len(scheduler) == 0
-        assert bool(scheduler)  # it is there, though nothing waits
+        assert bool(scheduler)  # it is true, although nothing is pending
         assert await scheduler.schedule(give(3)) == 3
 
 
@@ -94,7 +94,7 @@ async def test_only_what_it_gave_can_be_cancelled(cls: Make) -> None:
     task = one.schedule(give())
     assert not other.cancel(task)
     assert task.state is State.PENDING
-    with pytest.raises(TypeError, match="what schedule.. gave, not str"):
+    with pytest.raises(TypeError, match="takes a Task from schedule.., not str"):
         one.cancel("task")
     assert one.cancel(task)
     assert not one.cancel(task)
@@ -135,7 +135,7 @@ async def test_equal_times_keep_their_order_and_earlier_ones_overtake() -> None:
     scheduler._clock = lambda: 0
     for name, when in (("b", 2), ("c", 2), ("a", 1), ("d", 2)):
         scheduler.schedule(work(name), timedelta(seconds=when))
-    async with scheduler:  # its link's clock is the real one: all have been due for long
+    async with scheduler:  # its link has the real clock: all have long been due
         await turns(20)
     assert log == ["a", "b", "c", "d"]
 
@@ -196,7 +196,7 @@ def test_one_whose_loop_has_ended_is_closed_in_another() -> None:
     assert not scheduler.is_started
 
 
-# ---- as the model of a manager's
+# ---- as the model of a manager's schedulers
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Host and workers in one thread under a seed; `tests/support/simulate.py` has the whole story."""
+"""Host and workers in one thread under a seed; see `tests/support/simulate.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import simulate
 
 
 def firsts(end: int, step: int, short: int) -> list[Any]:
-    """Return the first seeds of so many steps; those from `short` on are for long runs."""
+    """Return the first seeds; those from `short` on are for long runs."""
     return [
         pytest.param(first, marks=() if first < short else pytest.mark.long)
         for first in range(0, end, step)
@@ -50,7 +50,7 @@ def test_a_broken_promise_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_store_that_loses_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So must that of hosts: a host that starts with an empty file has lost what it was told."""
+    """So must that of hosts: a host that starts with an empty file has lost its tasks."""
     from aioscheduler._durable.sqlite import SQLiteStore
 
     monkeypatch.setattr(SQLiteStore, "read", lambda self: iter(()))

@@ -22,7 +22,7 @@ LAYOUT = (3, 3, 2, 2)
 def simulate(
     choose: Callable[[Placement, int | None], int], *, queues: bool, keyed: float, seed: int
 ) -> float:
-    """Gives the time until all tasks are done, over the time if no scheduler ever idled."""
+    """Return the time until all tasks are done, over the time if no scheduler ever idled."""
     generator = random.Random(seed)
     placement = Placement(LAYOUT, not queues)
     servers = len(placement.worker_of) if queues else len(LAYOUT)

@@ -48,12 +48,12 @@ def test_hosts_do_die() -> None:
 
 
 def nothing(*_: Any) -> None:
-    """In the place of what is needed."""
+    """A stand-in."""
 
 
 def _enter_some(real: Callable[..., None]) -> Callable[..., None]:
     def enter(repeats: Repeats, repeat: Any, run: Any, call: Any, draft: Any) -> None:
-        if run.nominal % 7:  # of some runs there is only the progress
+        if run.nominal % 7:  # of some runs only the progress is there
             real(repeats, repeat, run, call, draft)
 
     return enter

@@ -1,4 +1,4 @@
-"""`aioscheduler store`: what is asked for, and with which words and status it is answered."""
+"""`aioscheduler store`: its arguments, its output, and its exit status."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ask(path: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
     def ask(*words: str, file: Path = path) -> tuple[int, list[str], str]:
-        """Return the status, the lines of the answer, and what is complained of."""
+        """Return the status, the lines of output, and the error."""
         status = __main__.main(["store", str(file), *words])
         told = capsys.readouterr()
         assert "\x1b" not in told.out + told.err
@@ -68,7 +68,7 @@ def test_without_a_verb_it_is_summed_up(ask: Ask, path: Path) -> None:
     assert (status, complaint) == (0, "")
     assert lines[0] == str(path.resolve())
     assert "lived until" in lines[3]
-    assert lines[3].endswith("ended in order")
+    assert lines[3].endswith("shut down cleanly")
     assert lines[4:6] == ["", "3 tasks"]
     assert [line.split()[:3] for line in lines[6:8]] == [
         ["1", "pay\\x1b[2J", "next"],
@@ -133,7 +133,7 @@ def test_their_texts_are_shown_when_asked_for(ask: Ask) -> None:
 def test_a_letter_is_requeued(ask: Ask) -> None:
     status, lines, complaint = ask("requeue", "11")
     assert (status, complaint) == (0, "")
-    row = int(lines[0].removeprefix("dead letter 11 is task ").removesuffix(" now"))
+    row = int(lines[0].removeprefix("dead letter 11 is now task "))
     assert row in rows_in(ask("tasks", "--id-prefix", "ada/11")[1])
     assert rows_in(ask("dead")[1]) == [12, 13]
 
@@ -141,14 +141,14 @@ def test_a_letter_is_requeued(ask: Ask) -> None:
 def test_whose_id_is_taken_is_left(ask: Ask) -> None:
     status, lines, complaint = ask("requeue", "13")
     assert (status, lines) == (1, [])
-    assert complaint == "dead letter 13 stays one: another task has its id, ada/1\n"
+    assert complaint == "dead letter 13 was not requeued: another task has its id, ada/1\n"
     assert rows_in(ask("dead")[1]) == [11, 12, 13]
 
 
 def test_all_of_a_reason_are_requeued(ask: Ask) -> None:
     status, lines, complaint = ask("requeue", "--all", "--reason", "failed")
     assert (status, lines) == (1, ["1 requeued"])
-    assert complaint == "dead letter 13 stays one: another task has its id, ada/1\n"
+    assert complaint == "dead letter 13 was not requeued: another task has its id, ada/1\n"
     assert ask("requeue", "--all", "--reason", "lost")[:2] == (0, ["1 requeued"])
     assert ask("requeue", "--all", "--reason", "lost")[:2] == (0, ["0 requeued"])
 
@@ -188,17 +188,17 @@ def test_a_copy_is_made(ask: Ask, tmp_path: Path) -> None:
     [
         (["requeue"], "one of the arguments ROW --all is required"),
         (["requeue", "--all"], "--all needs a --reason"),
-        (["requeue", "1", "--reason", "failed"], "are for --all"),
+        (["requeue", "1", "--reason", "failed"], "need --all"),
         (["requeue", "1", "--all", "--reason", "failed"], "not allowed with"),
         (["requeue", "-1"], ""),
-        (["requeue", "1_0"], "a number from 0 on, not '1_0'"),
-        (["requeue", str(1 << 63)], "a number from 0 on"),
+        (["requeue", "1_0"], "must be a whole number, 0 or more, not '1_0'"),
+        (["requeue", str(1 << 63)], "must be a whole number, 0 or more"),
         (["discard"], "one of the arguments ROW --all is required"),
-        (["discard", "1", "--before", "2027-01-15T08:00Z"], "are for --all"),
-        (["discard", "--all", "--before", "2027-01-15T08:00"], "a time with its offset"),
-        (["discard", "--all", "--before", "noon"], "a time with its offset"),
+        (["discard", "1", "--before", "2027-01-15T08:00Z"], "need --all"),
+        (["discard", "--all", "--before", "2027-01-15T08:00"], "a time with an offset"),
+        (["discard", "--all", "--before", "noon"], "a time with an offset"),
         (["dead", "--reason", "bad"], "one of failed, unreadable, unknown, lost, too_late"),
-        (["dead", "--limit", "x"], "a number from 0 on"),
+        (["dead", "--limit", "x"], "must be a whole number, 0 or more"),
         (["backup"], "the following arguments are required: DEST"),
         (["drop"], "invalid choice"),
     ],
@@ -275,7 +275,7 @@ def test_what_can_be_read_is_listed_and_what_cannot_is_told(ask: Ask, path: Path
     assert ask("tasks")[::2] == (0, "")
     status, said, complaint = ask("requeue", "--all", "--reason", "unknown")
     assert (status, complaint.count("tasks at 1 place cannot be read")) == (1, 1)
-    assert 400 < int(said[0].split()[0]) == len(lines) - 4 - complaint.count("stays one: ")
+    assert 400 < int(said[0].split()[0]) == len(lines) - 4 - complaint.count("was not requeued: ")
     status, said, complaint = ask("discard", "--all")
     assert status == 1
     assert said[0].endswith(" discarded")

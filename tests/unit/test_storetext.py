@@ -1,4 +1,4 @@
-"""What `aioscheduler store` prints of a file."""
+"""The lines that `aioscheduler store` prints about a file."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_file_whose_host_ended_in_order() -> None:
         "/srv/x.db",
         "schema     1",
         "size       36.9 kB",
-        "last host  lived until 2027-01-15T05:00:00.000Z (3 h ago), and ended in order",
+        "last host  lived until 2027-01-15T05:00:00.000Z (3 h ago), and shut down cleanly",
     ]
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_was_copied_from_a_host() -> None:
         "schema     1, which the next host upgrades",
         "size       36.9 kB, and 1 kB of log beside it",
         "last host  is not known; the file was written at 2027-01-15T05:00:00.000Z (3 h ago), and "
-        "did not end in order: what may have run begins again",
+        "did not shut down cleanly: tasks that had begun may run again",
     ]
 
 

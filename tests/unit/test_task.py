@@ -130,7 +130,7 @@ async def test_a_failure_that_nobody_sees_is_reported_when_dropped(
     for state, asked, reported in (
         (State.FAILED, False, True),
         (State.FAILED, True, False),
-        (State.LOST, False, False),  # the manager reports these, once for all
+        (State.LOST, False, False),  # the manager reports these, all at once
     ):
         task = make(home)
         task._settle(state, KeyError("x"))
@@ -213,7 +213,7 @@ async def test_a_traceback_does_not_grow(home: Home) -> None:
 
 
 class Local:
-    """Something that the frame of who awaits has."""
+    """A local of the awaiter's frame."""
 
 
 def failed(home: Home) -> Task[Any]:
@@ -271,7 +271,7 @@ async def test_what_it_shows(home: Home) -> None:
         pickle.dumps(make(home))
 
 
-async def test_its_uuid_tells_nothing_of_the_next(home: Home) -> None:
+async def test_its_uuid_does_not_reveal_the_next(home: Home) -> None:
     ids = [make(home, number).uuid.int for number in range(100)]
     assert len(set(ids)) == 100
     assert len({after - before for before, after in zip(ids, ids[1:], strict=False)}) == 99
@@ -281,7 +281,7 @@ async def test_only_what_is_durable_can_be_waited_for_until_it_is_stored(home: H
     task = Task[int](home, 0, 3, 5, "task")
     for kept in (None, ()):
         task._kept = kept
-        with pytest.raises(TypeError, match=r"is to be decorated with @durable, and its manager"):
+        with pytest.raises(TypeError, match=r"decorate its function with @durable, and give its"):
             await task.stored()
     task._kept = "kept"
     await task.stored()
@@ -339,7 +339,7 @@ async def test_the_uuid_of_a_durable_task_is_that_of_its_row_wherever_it_is(
     assert first.uuid.version == 4
 
 
-# ---- of one task with another
+# ---- handles that follow another's task
 
 
 async def test_a_handle_may_follow_another_to_its_end(home: Home) -> None:

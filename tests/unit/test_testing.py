@@ -1,4 +1,4 @@
-"""The fake clock for users' tests: time passes when it is told to, everything else is real."""
+"""The fake clock for users' tests: time passes only when advanced, everything else is real."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def manager(clock: FakeClock, request: pytest.FixtureRequest) -> AsyncIter
 
 @pytest.fixture
 async def apart(clock: FakeClock) -> AsyncIterator[Manager]:
-    """One whose tasks are shipped."""
+    """A manager whose tasks are shipped."""
     async with clock.manager(4, workers=2) as manager:
         yield manager
 
@@ -180,7 +180,7 @@ async def test_what_only_gives_way_is_waited_for(clock: FakeClock, manager: Mana
 
 
 async def test_a_timer_that_is_over_at_once_is_no_real_wait(clock: FakeClock) -> None:
-    """Such as that by which a dead worker is replaced."""
+    """Such as the timer by which a dead worker is replaced."""
     async with clock.manager(workers=0) as manager:
         task = manager.schedule(nap(1e-9))
         await clock.advance(0)
@@ -467,7 +467,7 @@ async def test_what_is_scheduled_before_start_waits(clock: FakeClock) -> None:
     await clock.advance(2 * DAY)
     assert not task.done()
     manager.start()
-    await clock.advance(0)  # the worker begins, and is told
+    await clock.advance(0)  # the worker begins, and receives its tasks
     assert task.result() == 2 * 86_400
     await manager.close()
 
@@ -503,7 +503,7 @@ async def test_close_at_once_and_without_a_start(clock: FakeClock) -> None:
 
 
 async def resist() -> None:
-    """Swallows as often as `close` cancels; the end of its worker is once more."""
+    """Swallow the cancellations of `close`, but not that at the end of the worker."""
     for _ in range(3):
         try:
             await asyncio.sleep(20)
@@ -593,7 +593,7 @@ async def test_a_clock_stays_in_its_process(clock: FakeClock) -> None:
     there = pickle.dumps(clock)
     assert pickle.loads(there) is clock
     assert (await echo(pickle.loads(pickle.dumps(clock.now))))() == START
-    with pytest.raises(LookupError, match="does not leave its process"):
+    with pytest.raises(LookupError, match="cannot leave its process"):
         aioscheduler.testing._find_clock(-1)
 
 

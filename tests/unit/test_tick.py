@@ -1,4 +1,4 @@
-"""What the documents promise of time, and the tick that keeps it."""
+"""The documents' promises about time, and the tick that keeps them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def promised(page: str, words: str) -> bool:
 
 
 class Anything:
-    """A loop, a life, a pipe, an occupant: it does nothing."""
+    """A loop, a process, a pipe, an occupant: it does nothing."""
 
     pid = 4711
     now: float = 0.0
@@ -77,7 +77,7 @@ def keeper_of(loop: Any) -> Supervisor:
 @pytest.mark.parametrize("last", [0.0, 0.001, 0.5, 0.999, 1.0, 1.001])
 @pytest.mark.parametrize("early", [0.0, 0.001])
 def test_a_stopped_worker_is_silent_within_three_seconds(last: float, early: float) -> None:
-    """Its last word came at `last`; the host looks at each tick, or a little early."""
+    """Its last frame came at `last`; the host checks at each tick, or a little early."""
     loop = Anything()
     keeper = keeper_of(loop)
     for look in range(1, 6):
@@ -93,7 +93,7 @@ def test_a_stopped_worker_is_silent_within_three_seconds(last: float, early: flo
 
 @pytest.mark.parametrize("looks_first", [0, 1])
 def test_a_worker_that_ticks_is_never_silent(looks_first: int) -> None:
-    """Its tick comes before the host's look one time, and after it the next."""
+    """Its tick alternates between just before and just after the host's check."""
     loop = Anything()
     keeper = keeper_of(loop)
     for loop.now in range(1, 20):

@@ -1,4 +1,4 @@
-"""The command line, `aioscheduler.__main__`: what it prints, and with which status it ends."""
+"""The command line, `aioscheduler.__main__`: its output and its exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aioscheduler.top.sampling import NO_MANAGER
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[Snapshot]]:
-    """What managers answer; the last again and again."""
+    """Return these answers of managers, the last one repeatedly."""
     found: list[list[Snapshot]] = [[]]
     monkeypatch.setattr(command_line, "PAUSE", 0.0)
     monkeypatch.setattr(sampling, "snapshots", lambda: found.pop(0) if len(found) > 1 else found[0])

@@ -10,7 +10,7 @@ from aioscheduler._monitoring.processmeter import EVERY, NOTHING, ProcessMeter, 
 
 
 class Fake:
-    """A process as psutil shows it."""
+    """A fake `psutil.Process`."""
 
     created = 1000.0
     cpu = 0.0
@@ -85,7 +85,7 @@ def test_a_clock_that_is_set_makes_no_nonsense(
     now[0] += 10.0
     fake.cpu = 5.0
     assert meter.read([7])[7].cpu_percent == 50.0
-    fake.cpu = 0.0  # another process of that number
+    fake.cpu = 0.0  # another process with that pid
     now[0] += 1.0
     assert meter.read([7])[7].cpu_percent == 0.0
 
@@ -124,4 +124,4 @@ def test_a_process_has_its_words_while_it_is_there(fake: type[Fake]) -> None:
 
 def test_this_process_exists() -> None:
     assert exists(os.getpid())
-    assert not exists(2**31 - 1)  # more than any system gives
+    assert not exists(2**31 - 1)  # larger than any real pid

@@ -1,4 +1,4 @@
-"""What is known of a manager, summed up; the links and the meter are made up."""
+"""The stats of a manager, from fake links and a fake meter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Link:
 
 
 class ProcessMeter:
-    """Measures as many megabytes as a process has in its number."""
+    """Returns as many megabytes as the process's pid."""
 
     def __init__(self) -> None:
         self.asked: list[set[int]] = []
@@ -57,7 +57,7 @@ def link_stats(pid: int | None, **more: Any) -> LinkStats:
     return told._replace(**more)
 
 
-def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
+def test_each_worker_is_listed_and_the_totals_are_their_sums() -> None:
     counts = Counter(finished=5, failed=4, cancelled=3, lost=2)
     collector, placement, _ = make(
         link_stats(700, running=3, counts=counts),
@@ -86,7 +86,7 @@ def test_each_worker_is_told_and_the_totals_are_their_sums() -> None:
     json.dumps(stats.as_dict(), allow_nan=False)
 
 
-def test_the_figures_of_a_store_are_told() -> None:
+def test_the_figures_of_a_store_are_there() -> None:
     figures = {name: number for number, name in enumerate(STORE_FIGURES, 3)}
     shelved = Counter(pending=7, cancelled=2)
     shelf = SimpleNamespace(tally=SimpleNamespace(figures=lambda: shelved))
@@ -96,7 +96,7 @@ def test_the_figures_of_a_store_are_told() -> None:
     )
     stats = collector.stats()
     assert {name: getattr(stats, name) for name in STORE_FIGURES} == figures
-    # What is at no worker is counted all the same.
+    # Tasks at no worker are counted, too.
     assert (stats.pending, stats.cancelled, stats.finished) == (7, 2, 0)
 
 

@@ -43,7 +43,7 @@ def told(stats: ManagerStats) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where sockets go; made by the first monitor."""
+    """The folder for sockets, made by the first server."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(short_path))
     return short_path / "aioscheduler"
@@ -267,7 +267,7 @@ def test_the_answer_is_strict_json() -> None:
         *({key: "x"} for key in ("ran", "skipped", "running")),
     ],
 )
-def test_what_is_told_of_a_repeat_has_its_shape(odd: dict[str, Any]) -> None:
+def test_a_repeat_in_an_answer_has_its_format(odd: dict[str, Any]) -> None:
     assert is_repeat(REPEAT)
     assert is_repeat(REPEAT | {"next": "2030-01-01T00:00:00+00:00", "reason": "so"})
     assert not is_repeat(REPEAT | odd)

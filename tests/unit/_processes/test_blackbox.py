@@ -1,4 +1,4 @@
-"""What survives a worker, with both ends of the box in this process."""
+"""The black box of a worker, with both ends in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aioscheduler._processes.blackbox import MAX_WORDS, BlackBox
 
 
 class Spawning:
-    """What multiprocessing needs of a process that it starts: here the descriptor is copied."""
+    """A stand-in for a process that multiprocessing starts: it copies the descriptor."""
 
     class Duplicate:
         def __init__(self, fd: int) -> None:
@@ -34,7 +34,7 @@ class Spawning:
 
 
 def hand_over(box: BlackBox) -> BlackBox:
-    """Gives a box to a process that is being spawned, and what that makes of it."""
+    """Hand a box over as to a process that is being spawned, and return what that gets."""
     before = get_spawning_popen()
     set_spawning_popen(Spawning())  # type: ignore[arg-type]  # it has what is asked of it
     try:
@@ -59,8 +59,8 @@ def test_what_a_worker_has_begun_is_seen_at_once(ends: Ends) -> None:
     host, worker = ends
     assert list(host.begun) == [0] * 6
     worker.begun[1] = 7
-    worker.begun[2] = (1 << 64) - 1  # the numbers that processes give are large
-    worker.begun[3] = 9  # of the first, on the host's word
+    worker.begun[2] = (1 << 64) - 1  # provisional numbers are large
+    worker.begun[3] = 9  # the first scheduler's, for tasks that begin on CONFIRM
     assert list(host.begun) == [0, 7, (1 << 64) - 1, 9, 0, 0]
 
 
@@ -69,16 +69,16 @@ def test_a_process_that_became_no_worker_is_known(ends: Ends) -> None:
     assert not host.was_opened
     worker.record()
     assert host.was_opened
-    assert list(host.begun) == [0] * 6  # that word is not a scheduler's
+    assert list(host.begun) == [0] * 6  # these words did not change
 
 
 def test_many_schedulers_have_two_words_each() -> None:
-    count = 5000  # more than a page of them
+    count = 5000  # more than a page of words
     with closing(BlackBox(count)) as host, closing(hand_over(host)) as worker:
         worker.begun[2 * count - 1] = 9
         assert (len(host.begun), host.begun[2 * count - 1]) == (2 * count, 9)
         assert not host.was_opened
-        worker.tell(ValueError("the end"))
+        worker.write_failure(ValueError("the end"))
         assert host.last_words() == "ValueError: the end"
         assert not host.was_opened
 
@@ -96,22 +96,22 @@ def test_a_crash_is_written_behind_the_words(ends: Ends, monkeypatch: pytest.Mon
     assert list(host.begun) == [0] * 6
 
 
-def test_what_ends_the_loop_is_told_with_its_traceback(ends: Ends) -> None:
+def test_an_exception_that_ends_the_loop_is_kept_with_its_traceback(ends: Ends) -> None:
     def callback() -> None:
         raise SystemExit("on purpose \udc80")
 
     host, worker = ends
     with pytest.raises(SystemExit) as left:
         callback()
-    worker.tell(left.value)
+    worker.write_failure(left.value)
     words = host.last_words()
     assert "in callback" in words
     assert words.endswith("SystemExit: on purpose ?")
 
 
-def test_long_words_are_told_from_their_end(ends: Ends) -> None:
+def test_of_long_last_words_the_end_is_kept(ends: Ends) -> None:
     host, worker = ends
-    worker.tell(ValueError("x" * MAX_WORDS + "the point"))
+    worker.write_failure(ValueError("x" * MAX_WORDS + "the point"))
     words = host.last_words()
     assert len(words) <= MAX_WORDS
     assert words.endswith("the point")
@@ -129,14 +129,14 @@ def test_who_has_blocked_the_worker_is_told_with_the_place(ends: Ends) -> None:
     assert host.was_opened
 
 
-def test_a_block_may_be_nobodys(ends: Ends) -> None:
+def test_a_block_may_be_by_no_task(ends: Ends) -> None:
     host, worker = ends
     worker.blame(None, "a callback", "")
     assert host.blamed is None
     assert host.last_words() == "a callback"
 
 
-def test_a_scheduler_that_is_none_is_nobody(ends: Ends) -> None:
+def test_an_invalid_scheduler_blames_no_task(ends: Ends) -> None:
     host, worker = ends
     for word in (4, 1 << 63):
         worker._words[7] = word
@@ -145,7 +145,7 @@ def test_a_scheduler_that_is_none_is_nobody(ends: Ends) -> None:
     assert host.blamed == (2, 0)
 
 
-def test_of_a_deep_stack_the_first_line_and_the_end_are_told(ends: Ends) -> None:
+def test_of_a_deep_stack_the_first_line_and_the_end_are_kept(ends: Ends) -> None:
     host, worker = ends
     worker.blame((0, 0), "who it was \udc80", "x" * MAX_WORDS + "the point")
     words = host.last_words()
@@ -154,15 +154,15 @@ def test_of_a_deep_stack_the_first_line_and_the_end_are_told(ends: Ends) -> None
     assert words.endswith("the point")
 
 
-def test_an_error_that_cannot_be_told_is_no_error(ends: Ends) -> None:
+def test_an_exception_that_cannot_be_formatted_does_no_harm(ends: Ends) -> None:
     class Silent(Exception):
         def __str__(self) -> str:
             raise MemoryError
 
     host, worker = ends
-    worker.tell(Silent())
+    worker.write_failure(Silent())
     worker.close()
-    worker.tell(ValueError("too late"))
+    worker.write_failure(ValueError("too late"))
     assert "too late" not in host.last_words()
 
 
@@ -195,5 +195,5 @@ def test_systems_without_memory_files_have_it_all_the_same(
     monkeypatch.delattr(os, "memfd_create", raising=False)
     with closing(BlackBox(2)) as host, closing(hand_over(host)) as worker:
         worker.begun[0] = 4
-        worker.tell(ValueError("told"))
+        worker.write_failure(ValueError("told"))
         assert (host.begun[0], host.last_words()) == (4, "ValueError: told")

@@ -11,7 +11,7 @@ from aioscheduler._processes.cores import quotas, usable_cores
 
 
 class Tree:
-    """Files as a kernel shows them."""
+    """Files like those of a kernel."""
 
     def __init__(self, folder: Path) -> None:
         self.process = folder / "process"
@@ -88,7 +88,7 @@ def test_a_container_that_sees_its_group_at_the_mount_point(tree: Tree) -> None:
 
 def test_where_there_are_no_groups(tmp_path: Path, tree: Tree) -> None:
     assert list(quotas(tmp_path / "nothing")) == []
-    tree.say("0::/", VERSION_1)  # none that is mounted
+    tree.say("0::/", VERSION_1)  # a group that is not mounted
     assert tree.quotas() == []
 
 

@@ -1,4 +1,4 @@
-"""The time that a process has to go: it is told, killed in the end, and that is explained."""
+"""A process drains: it is asked to, killed if its time is up, and its end is explained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aioscheduler._transport.wire import Kind
 
 
 class Life:
-    """A process that is none, and the loop of its host."""
+    """A simulated process, and the loop of its host."""
 
     def __init__(self) -> None:
         self.pipe: Any = self
@@ -42,7 +42,7 @@ class Life:
         return Drain(itself, itself, why)
 
 
-async def test_it_is_told_and_has_its_time() -> None:
+async def test_it_is_asked_and_has_its_time() -> None:
     life = Life()
     drain = life.drain("it has run 5 tasks")
     drain.ask()
@@ -66,11 +66,11 @@ async def test_one_that_has_gone_is_not_killed() -> None:
     assert life.timers[0][1].cancelled()
 
 
-async def test_one_that_cannot_be_told_is_killed() -> None:
+async def test_one_that_cannot_be_asked_is_killed() -> None:
     life = Life()
     life.fails = OSError("no pipe")
     life.drain("it has run 5 tasks").ask()
-    assert life.causes == ["it cannot be told to go: OSError('no pipe')"]
+    assert life.causes == ["it cannot be asked to drain: OSError('no pipe')"]
 
 
 @pytest.mark.parametrize("exitcode", [0, None, 1, -9, -11])
@@ -85,14 +85,14 @@ async def test_it_has_gone_in_order_if_it_has_said_so_and_does_not_crash_then(
 
 
 @pytest.mark.parametrize(
-    ("why", "told", "cause"),
+    ("why", "phrase", "cause"),
     [
         ("", "was told to end", "it was told to end (SIGTERM), and 10 s"),
         ("it is large", "was recycled", "it was recycled, as it is large, and 10 s"),
     ],
 )
-async def test_it_says_why_the_process_goes(why: str, told: str, cause: str) -> None:
+async def test_it_says_why_the_process_goes(why: str, phrase: str, cause: str) -> None:
     drain = Life().drain(why)
     assert drain.recycles is (why != "")
-    assert drain.told == told
+    assert drain.phrase == phrase
     assert drain.explain_loss().startswith(cause)

@@ -43,7 +43,7 @@ def test_a_channel_is_a_pipe_without_a_limit() -> None:
 
 
 class End:
-    """One end of a pair, and what it was told."""
+    """One end of a pair, and what it received."""
 
     def __init__(self, inward: Channel, outward: Channel, name: str) -> None:
         self.frames: list[Any] = []
@@ -69,11 +69,11 @@ async def test_frames_arrive_as_copies_on_the_side_of_the_reader(ends: tuple[End
     loop = asyncio.get_running_loop()
     host.pipe.open(loop)
     host.pipe.send(wire.encode([Kind.CANCEL, [1, 2]]))
-    host.pipe.flush()  # what is written before the other opens is not lost
+    host.pipe.flush()  # bytes written before the other end opens are not lost
     worker.pipe.open(loop)
     worker.pipe.send(wire.encode([Kind.READY]))
     worker.pipe.flush()
-    assert (host.frames, worker.frames) == ([], [])  # not inside the writer's call
+    assert (host.frames, worker.frames) == ([], [])  # not from within the writer's call
     await turns(2)
     assert host.frames == [[Kind.READY]]
     assert worker.frames == [[Kind.CANCEL, [1, 2]]]
@@ -122,7 +122,7 @@ async def test_nobody_hears_a_pipe_that_was_closed(ends: tuple[End, End]) -> Non
 
 
 class Place:
-    """Has one process, and what it was told of that."""
+    """The occupant of one process, with all that was reported to it."""
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
@@ -145,7 +145,7 @@ class Place:
 
 @pytest.fixture
 async def place(no_tasks_left: None) -> Place:
-    """One whose worker is ready."""
+    """A place whose worker is ready."""
     place = Place()
     assert place.process.pid == os.getpid()
     place.process.start(asyncio.get_running_loop())
@@ -167,7 +167,7 @@ async def test_it_ends_by_itself_when_it_is_told_to(place: Place) -> None:
 async def test_one_that_is_killed_ends_once_and_like_by_the_signal(place: Place) -> None:
     place.process.kill("it was silent")
     place.process.kill("for another reason")
-    assert place.ends == []  # never inside the call that kills
+    assert place.ends == []  # never from within `kill`
     await turns()
     assert place.ends == [(-signal.SIGKILL, "it was silent")]
     assert place.process.pid is None
@@ -195,7 +195,7 @@ async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
     assert cause.startswith("what it sends cannot be read: WireError")
 
 
-async def test_it_tells_what_it_has_begun(place: Place) -> None:
+async def test_it_knows_which_tasks_have_begun(place: Place) -> None:
     assert [place.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
     place.process.worker._runner._begun[1] = 8
     place.process.worker._runner._begun_on_word[0] = 9
@@ -205,7 +205,7 @@ async def test_it_tells_what_it_has_begun(place: Place) -> None:
 
 
 async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) -> None:
-    decimal.setcontext(decimal.Context(prec=7))  # of this context alone
+    decimal.setcontext(decimal.Context(prec=7))  # only in this context
     place, shipper = Place(), HostShipper(HostCatalog())
     place.process.start(asyncio.get_running_loop())
     function, payload = shipper.take_function(decimal.getcontext), shipper.take_arguments(())

@@ -1,4 +1,4 @@
-"""A worker process that is never started: what it is made of, and how many are ended."""
+"""Worker processes that are never started: how they are made, and how many are ended."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Box:
     def __init__(self) -> None:
         self.told: list[BaseException] = []
 
-    def tell(self, error: BaseException) -> None:
+    def write_failure(self, error: BaseException) -> None:
         self.told.append(error)
 
 
@@ -91,7 +91,7 @@ Run = Callable[..., Box]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, ends: Ends) -> Run:
-    """Runs a worker whose loop ends by an exception, there or where a task has forked."""
+    """Runs a worker, or a fork of it, whose loop ends by an exception."""
 
     def run(error: BaseException, forks: bool = False) -> Box:
         def run_async(unit: Any) -> None:
@@ -147,11 +147,11 @@ def test_the_workers_are_imported_by_name() -> None:
         workers_module("no_such_module")
 
 
-# ---- the end of many
+# ---- ending many
 
 
 class Process:
-    """A process that has ended, or ends by a kill, or not even by that."""
+    """A process that has ended, or ends if killed, or not even then."""
 
     def __init__(self, log: list[str], ends_by: str) -> None:
         self.aio_process = self
@@ -192,7 +192,7 @@ def is_open(fd: int) -> bool:
 
 
 @pytest.mark.parametrize("ends_by", ["itself", "kill", "nothing"])
-def test_each_is_told_killed_and_given_back(ends_by: str, no_patience: None) -> None:
+def test_each_is_notified_killed_and_released(ends_by: str, no_patience: None) -> None:
     log: list[str] = []
     made = [Process(log, ends_by) for _ in range(3)]
     fds = [pair() for _ in made]
@@ -200,7 +200,7 @@ def test_each_is_told_killed_and_given_back(ends_by: str, no_patience: None) -> 
     alive: Any = dict(zip(made, fds, strict=True))
     end_workers(alive)
     assert alive == {}
-    assert log == ["kill"] * 3 + ["release"] * 3  # the kill of one that has ended does nothing
+    assert log == ["kill"] * 3 + ["release"] * 3  # killing an ended process does nothing
     assert not any(is_open(fd) for fd in numbers)
     assert fds == [[-1, -1]] * 3
 
@@ -213,16 +213,16 @@ def test_at_exit_descriptors_stay_valid_and_lead_nowhere(
     kept = os.dup(reader)
     made = Process([], "kill")
     end_workers({made: [writer, -1]})  # type: ignore[dict-item]
-    assert os.read(kept, 1) == b""  # the worker reads the end
+    assert os.read(kept, 1) == b""  # the worker reads the end of its pipe
     os.write(writer, b"x")  # a loop that still runs in another thread does no harm
-    assert (made.kills, made.releases) == (1, 0)  # another process must not get its number
+    assert (made.kills, made.releases) == (1, 0)  # its descriptors stay valid
     for fd in (reader, writer, kept):
         os.close(fd)
 
 
 def test_what_the_loop_has_taken_is_the_loops(no_patience: None) -> None:
     class Taken(dict[Any, list[int]]):
-        """The loop takes the last one between the look and the grasp."""
+        """The loop removes the last one between the check and the removal."""
 
         def popitem(self) -> tuple[Any, list[int]]:
             if len(self) == 1:

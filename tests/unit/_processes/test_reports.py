@@ -1,4 +1,4 @@
-"""What is said of the end of a process: in a line, and below it what is longer."""
+"""The reports on the end of a process: a line, with details below it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRACEBACK = "Traceback (most recent call last):\n  here\nValueError: no"
 
 
 @pytest.mark.parametrize(
-    ("told", "exitcode", "cause", "traceback", "report"),
+    ("why", "exitcode", "cause", "traceback", "report"),
     [
         ("", -9, "", None, "was killed by SIGKILL"),
         ("", -9, "it said so", None, "was killed by SIGKILL (it said so)"),
@@ -28,9 +28,9 @@ TRACEBACK = "Traceback (most recent call last):\n  here\nValueError: no"
     ],
 )
 def test_the_end_of_a_process(
-    told: str, exitcode: int, cause: str, traceback: str | None, report: str
+    why: str, exitcode: int, cause: str, traceback: str | None, report: str
 ) -> None:
-    assert report_end(WHO, told, exitcode, cause, traceback) == f"{WHO} {report}"
+    assert report_end(WHO, why, exitcode, cause, traceback) == f"{WHO} {report}"
 
 
 def test_one_that_could_not_begin_says_why_itself_if_it_can() -> None:
@@ -38,7 +38,7 @@ def test_one_that_could_not_begin_says_why_itself_if_it_can() -> None:
     assert report_start(WHO, 1, "", TRACEBACK) == told
     told = f"{WHO} exited with status 3 before it was ready; "
     assert report_start(WHO, 3, "no room", None) == told + "no room"
-    assert report_start(WHO, 3, "", None) == told + "look at its output above"
+    assert report_start(WHO, 3, "", None) == told + "see its output above"
     lost = "the connection to its node ended"
     assert report_start(WHO, None, lost, None) == f"{WHO} ended before it was ready; {lost}"
 
@@ -54,13 +54,13 @@ def test_a_process_is_named_with_what_is_known_of_it() -> None:
     assert name_process("worker 0", "n1", None) == "worker 0 on node n1"
 
 
-def test_what_fails_for_ever_is_said_ever_less_often() -> None:
+def test_a_repeated_failure_is_logged_less_and_less_often() -> None:
     assert [times for times in range(1, 20_000) if is_said(times)] == [
         *(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
     ]
 
 
-def test_of_a_slow_start_it_is_said_what_takes_so_long() -> None:
+def test_a_slow_start_is_reported_with_its_cause() -> None:
     assert "its initializer, or an import" in report_slow(WHO, 5.2, refilling=False)
     told = report_slow(WHO, 5.2, refilling=True)
     assert "not ready after 5 s" in told

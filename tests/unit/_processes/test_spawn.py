@@ -1,4 +1,4 @@
-"""What a child is started with, and what is refused before there is one."""
+"""A child's preparation data, and the refusals before there is a child."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_start_method_stays_the_programs_to_choose() -> None:
         multiprocessing.set_start_method(chosen, force=True)
 
 
-def test_a_main_module_that_is_none(monkeypatch: Any) -> None:
+def test_an_invalid_main_module(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "__main__", object())
     data = _preparation_data("w")
     assert (data["name"], data["sys_argv"]) == ("w", sys.argv)
@@ -69,7 +69,7 @@ def test_a_main_module_that_is_none(monkeypatch: Any) -> None:
     assert _preparation_data("w") == data
 
 
-def test_a_daemonic_process_is_told_what_to_do(monkeypatch: Any) -> None:
+def test_a_daemonic_process_is_refused_with_a_hint(monkeypatch: Any) -> None:
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="workers=0"):
         SpawnProcess(target=print).start()
@@ -81,7 +81,9 @@ def test_nothing_is_started_at_exit(monkeypatch: Any) -> None:
         SpawnProcess(target=print).start()
 
 
-def test_a_frozen_program_that_is_its_own_worker_is_told_what_to_do(monkeypatch: Any) -> None:
+def test_a_frozen_program_that_is_its_own_worker_is_refused_with_a_hint(
+    monkeypatch: Any,
+) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "argv", ["program", "--multiprocessing-fork", "pipe_handle=5"])
     with pytest.raises(OSError, match="freeze_support"):

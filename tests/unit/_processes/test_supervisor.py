@@ -1,4 +1,4 @@
-"""The keeper of a place, with processes that are none: it is filled or lost, whatever raises."""
+"""The supervisor of a slot, with simulated processes: it is filled or lost, whatever raises."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Life:
 
 
 class Place:
-    """Launches processes, has the tasks, and raises where it is told to."""
+    """Launches processes, is their occupant, and raises where it should."""
 
     def __init__(self, loop: Any) -> None:
         self.raises: list[str] = []
@@ -86,7 +86,7 @@ class Place:
 
 
 class Loop:
-    """Time that passes by hand."""
+    """A loop whose time is moved by hand."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -135,10 +135,10 @@ async def test_a_process_that_cannot_be_had_for_any_reason_is_tried_again(
     assert place.supervisor.process is place.processes[-1]
     assert len(place.processes) == (2 if where == "launch" else 4)
     assert [end.then for end in place.ends] == [Then.REPLACED]
-    assert caplog.text.count("cannot be started, the next try is in") == 2
+    assert caplog.text.count("cannot be started, the next attempt is in") == 2
 
 
-async def test_one_that_never_begins_is_said_ever_less_often_and_when_it_does(
+async def test_workers_that_never_begin_are_logged_less_and_less_often(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as on a node with stale code, after a deploy of the host."""
@@ -157,7 +157,7 @@ async def test_one_that_never_begins_is_said_ever_less_often_and_when_it_does(
     assert place.ends[-1].is_said
 
 
-async def test_without_room_for_a_process_it_is_said_ever_less_often(
+async def test_a_lack_of_room_for_a_process_is_logged_less_and_less_often(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.raises = ["launch"] * 20
@@ -165,26 +165,26 @@ async def test_without_room_for_a_process_it_is_said_ever_less_often(
     for _ in range(21):
         loop.pass_(6)
     assert place.supervisor.process is place.processes[1]
-    assert caplog.text.count("cannot be started, the next try is in") == 5
+    assert caplog.text.count("cannot be started, the next attempt is in") == 5
 
 
-async def test_a_process_that_cannot_be_told_its_tasks_is_killed(place: Place, loop: Loop) -> None:
+async def test_a_process_to_which_tasks_cannot_be_sent_is_killed(place: Place, loop: Loop) -> None:
     place.raises = ["connect"]
     place.processes[0].ended(-9, "")
     loop.pass_(0.1)
-    assert "cannot be told its tasks" in place.processes[1].causes[0]
+    assert "tasks cannot be sent to it" in place.processes[1].causes[0]
     place.processes[1].ended(-9, place.processes[1].causes[0])
     loop.pass_(0.2)
     assert place.supervisor.process is place.processes[2]
 
 
-async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place: Place) -> None:
+async def test_an_end_that_cannot_be_handled_is_the_end_of_the_manager(place: Place) -> None:
     place.raises = ["ended"]
     place.processes[0].ended(-9, "")
     (end,) = place.ends
     assert end[:2] == (Then.FAILED, -9)
     assert end.reason is not None
-    assert "could not be dealt with" in end.reason.__notes__[0]
+    assert "could not be handled" in end.reason.__notes__[0]
     assert place.supervisor.state is WorkerState.STOPPED
 
 
@@ -202,7 +202,7 @@ async def test_an_end_that_cannot_be_dealt_with_is_the_end_of_the_manager(place:
         ("", "Traceback ...\nMemoryError\n", "MemoryError"),
     ],
 )
-async def test_what_ended_a_process_is_told_in_a_line(
+async def test_the_cause_of_an_end_is_one_line(
     place: Place, words: str, said: str, cause: str
 ) -> None:
     if said:
@@ -234,7 +234,7 @@ async def test_the_end_of_one_process_is_not_that_of_the_next(place: Place, loop
     assert place.supervisor.cause == ""
 
 
-async def test_a_slow_start_is_said_once_and_avoided(
+async def test_a_slow_start_is_logged_once_and_avoided(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     supervisor = place.supervisor
@@ -250,7 +250,7 @@ async def test_a_slow_start_is_said_once_and_avoided(
     assert not supervisor.avoided
 
 
-async def test_whatever_comes_is_a_sign_of_life(
+async def test_any_frame_is_a_sign_of_life(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A tick may be behind a million outcomes."""
@@ -268,9 +268,9 @@ async def test_whatever_comes_is_a_sign_of_life(
 
 @pytest.mark.parametrize(
     ("begun", "said"),
-    [(False, "is killed: it was still starting"), (True, "what its tasks have left behind")],
+    [(False, "is killed: it was still starting"), (True, "something its tasks have left behind")],
 )
-async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
+async def test_a_process_that_does_not_end_is_killed_and_that_is_logged(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture, begun: bool, said: str
 ) -> None:
     process = place.processes[-1]
@@ -278,7 +278,7 @@ async def test_what_does_not_end_is_killed_and_what_it_did_is_told(
         process.ended(-9, "")
         loop.pass_(0.1)
         process = place.processes[-1]
-    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER, str))  # its time is over
+    closing = asyncio.create_task(place.supervisor.close(-KILL_AFTER, str))  # its time is up
     while not process.causes:
         await asyncio.sleep(0)
     process.ended(-9, "")
@@ -301,15 +301,13 @@ async def test_every_process_has_one_end_whoever_ends_it(place: Place, loop: Loo
 
 
 async def test_a_place_that_is_empty_ends_at_once(place: Place) -> None:
-    place.processes[0].ended(-9, "")  # the next is on its way
+    place.processes[0].ended(-9, "")  # the next one is being started
     place.supervisor.kill()
     assert [end.then for end in place.ends] == [Then.REPLACED, Then.CLOSED]
     assert place.supervisor.state is WorkerState.STOPPED
 
 
-async def test_too_many_ends_are_told_with_the_reason_and_nothing_more(
-    place: Place, loop: Loop
-) -> None:
+async def test_too_many_ends_are_reported_once_with_the_reason(place: Place, loop: Loop) -> None:
     for process in range(4):
         place.processes[process].ended(-9, "")
         loop.pass_(0.1)
@@ -331,7 +329,7 @@ async def test_ends_that_are_forgiven_are_never_too_many(place: Place, loop: Loo
 
 
 @pytest.mark.parametrize("ends_itself", [True, False])
-async def test_what_still_runs_when_a_drain_is_over_is_told_why(
+async def test_a_task_that_still_runs_after_a_drain_is_lost_with_the_reason(
     place: Place, loop: Loop, ends_itself: bool
 ) -> None:
     place.processes[0].receive([Kind.DRAINING])
@@ -353,7 +351,7 @@ async def test_what_still_runs_when_a_drain_is_over_is_told_why(
 async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
     place: Place, loop: Loop, recycled: bool, exitcode: int, word: Kind | None
 ) -> None:
-    for n in range(4):  # where three are too many
+    for n in range(4):  # a fourth is too many
         process = place.processes[n]
         if recycled:
             place.supervisor.recycle("it is large")
@@ -367,7 +365,7 @@ async def test_a_process_that_dies_in_a_drain_is_a_death_like_any_other(
             loop.pass_(0.1)
             place.processes[n + 1].receive([Kind.READY])
     loop.pass_(DRAIN_TIME + KILL_AFTER)
-    assert [process.causes for process in place.processes] == [[]] * 4  # nobody's time is another's
+    assert [process.causes for process in place.processes] == [[]] * 4  # no later one was killed
     assert place.supervisor.counts == {"restarts": 3}
     assert [end.then for end in place.ends] == [Then.REPLACED] * 3 + [Then.FAILED]
 
@@ -421,19 +419,19 @@ async def test_one_that_is_recycled_goes_is_avoided_and_spends_no_budget(
 ) -> None:
     caplog.set_level(logging.INFO)
     supervisor = place.supervisor
-    for process in range(9):  # where three deaths are too many
+    for process in range(9):  # three deaths are the budget
         assert place.begun == process + 1
         assert not supervisor.avoided
         assert supervisor.recycle("it has run 5 tasks")
         assert place.processes[process].frames == [[Kind.DRAIN]]
         assert supervisor.state is WorkerState.DRAINING
         assert supervisor.avoided
-        assert not supervisor.recycle("it has run 6 tasks")  # it goes already
+        assert not supervisor.recycle("it has run 6 tasks")  # it is already draining
         place.processes[process].receive([Kind.DRAINING])
         place.processes[process].receive([Kind.DRAINED])
         place.processes[process].ended(0, "")
         loop.pass_(0.1)
-        assert supervisor.avoided  # until the next is ready
+        assert supervisor.avoided  # until the next one is ready
         place.processes[process + 1].receive([Kind.READY])
     assert all(end.then is Then.REPLACED and end.planned for end in place.ends)
     assert (supervisor.counts["recycled"], supervisor.counts["restarts"]) == (9, 0)
@@ -451,7 +449,7 @@ async def test_who_is_recycled_until_a_slow_process_is_ready_is_said(
     place.processes[0].receive([Kind.DRAINED])
     place.processes[0].ended(0, "")
     loop.pass_(0.1)
-    if dies:  # the turn is that of the place
+    if dies:  # the slot is still refilling
         place.processes[1].ended(-9, "")
         loop.pass_(0.1)
     for said in ("; no other worker is recycled until it is", "go elsewhere if they can"):
@@ -473,7 +471,7 @@ async def test_one_that_does_not_go_is_killed_and_that_is_why_its_tasks_are_lost
     process = place.processes[0]
     place.supervisor.recycle("it has run 5 tasks")
     loop.pass_(2.0)
-    if answers:  # late: its loop was busy, and there is not more time for that
+    if answers:  # late: its loop was busy, which gains it no time
         process.receive([Kind.DRAINING])
     loop.pass_(DRAIN_TIME + KILL_AFTER - 2.5)
     assert process.causes == []
@@ -496,12 +494,12 @@ async def test_one_that_dies_while_it_is_recycled_dies_of_something_else(
     assert "SIGSEGV" in place.ends[0].story
     assert not place.ends[0].planned
     loop.pass_(DRAIN_TIME + KILL_AFTER)
-    assert place.processes[1].causes == []  # the time of the first is not that of the next
+    assert place.processes[1].causes == []  # the timer of the first did not kill it
 
 
 async def test_nothing_is_recycled_that_starts_drains_or_ends(place: Place, loop: Loop) -> None:
     supervisor = place.supervisor
-    place.processes[0].receive([Kind.DRAINING])  # of SIGTERM
+    place.processes[0].receive([Kind.DRAINING])  # after SIGTERM
     assert not supervisor.recycle("it is large")
     place.processes[0].ended(0, "")
     assert not supervisor.recycle("it is large")
@@ -527,7 +525,7 @@ async def test_close_ends_one_that_is_recycled_in_its_own_time(place: Place, loo
 
 async def test_sigterm_and_recycling_at_once_are_one_end(place: Place, loop: Loop) -> None:
     place.supervisor.recycle("it is large")
-    place.processes[0].receive([Kind.DRAINING])  # of SIGTERM, before it has read our word
+    place.processes[0].receive([Kind.DRAINING])  # after SIGTERM, before it has read DRAIN
     assert len([when for when, _ in loop.calls]) == 1
     place.processes[0].receive([Kind.DRAINED])
     place.processes[0].ended(0, "")
@@ -545,7 +543,7 @@ async def test_a_replacement_that_cannot_begin_is_no_recycling(place: Place, loo
     assert not place.ends[1].planned
 
 
-async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None:
+async def test_messages_name_the_manager(loop: Any) -> None:
     place = Place(loop)
     place.supervisor = Supervisor(1, place.launch, RestartBudget(3, 30.0), place, "bots")
     place.supervisor.start(loop)
@@ -557,7 +555,7 @@ async def test_the_name_of_the_manager_stands_in_what_is_said(loop: Any) -> None
 async def test_processes_that_end_by_one_cause_cost_one_replacement(
     place: Place, loop: Loop
 ) -> None:
-    """The budget has three, and each of these ends would cost one."""
+    """Alone, each of these ends would cost one of the three that the budget has."""
     node = object()
     for _ in range(8):
         place.processes[-1].shared_end = node
@@ -565,7 +563,7 @@ async def test_processes_that_end_by_one_cause_cost_one_replacement(
         loop.pass_(0.1)
         place.processes[-1].receive([Kind.READY])
     assert {end.then for end in place.ends} == {Then.REPLACED}
-    for _ in range(3):  # alone, one more than two
+    for _ in range(3):  # alone, these are one too many
         place.processes[-1].ended(-9, "")
         loop.pass_(0.1)
         place.processes[-1].receive([Kind.READY])
@@ -585,10 +583,10 @@ async def test_what_has_no_process_yet_is_not_waited_for(place: Place, loop: Loo
     assert place.ends[-1].then is Then.CLOSED
 
 
-async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_said(
+async def test_while_a_machine_is_looked_for_tasks_go_elsewhere_and_nothing_is_logged(
     place: Place, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the machine is waited for is no part of the time that a start may take."""
+    """Waiting for a machine does not count as a slow start."""
     supervisor = place.supervisor
     place.processes[0].ended(-9, "")
     loop.pass_(0.1)

@@ -1,4 +1,4 @@
-"""What a manager tells its workers at their start, for each kind of manager."""
+"""The configuration of workers, for each kind of manager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aioscheduler._scheduling.order import Order
 
 
 class Recording(Manager):
-    """A manager that notes what it has told its workers."""
+    """A manager that records the configurations of its workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.configs: list[WorkerConfig] = []
@@ -29,7 +29,7 @@ class Recording(Manager):
         return Seams().process_maker(config, *others)
 
 
-def test_workers_are_told_the_same_but_for_their_place() -> None:
+def test_workers_have_equal_configurations_except_their_slots() -> None:
     manager = Recording(5, workers=2, prefer_utc=False)
     assert manager.configs == [
         WorkerConfig(
@@ -50,7 +50,7 @@ def test_the_order_is_that_of_the_class() -> None:
     assert config.order is Order.LIFO
 
 
-def test_what_only_a_new_process_can_be_given_is_told() -> None:
+def test_objects_that_only_a_new_process_can_inherit_are_handed_over() -> None:
     lock = get_context("spawn").Lock()
     (config,) = Recording(1, initializer=print, initargs=("plain", lock)).configs
     assert config.handed == (lock,)
@@ -67,7 +67,7 @@ def test_it_arrives_as_it_was() -> None:
         (None, 3, "aiosched-3"),
         ("bots", 3, "bots-3"),
         ("reminders-and-more", 12, "reminders-an-12"),
-        ("ä" * 20, 3, "ä" * 6 + "-3"),  # 13 bytes are no whole number of them
+        ("ä" * 20, 3, "ä" * 6 + "-3"),  # 13 bytes would cut one in half
     ],
 )
 def test_the_kernel_shows_the_number_and_what_fits_of_the_name(

@@ -1,4 +1,4 @@
-"""A handle of a worker, with a process and a loop that are made up: it ends, and ends once."""
+"""A worker handle with a simulated process and loop: it ends, and only once."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Process:
     """Both the worker's process and multiprocessing's.
 
     Attributes:
-        args: What `WorkerProcess` is made with.
+        args: The arguments of `WorkerProcess`.
         died: Whether it is dead.
-        reapable: Whether its parent may know.
+        reapable: Whether its parent can reap it.
     """
 
     made: list[Process]
@@ -71,7 +71,7 @@ class Handle:
 
 
 class Loop:
-    """What a handle needs of a loop; `turn` moves its clock."""
+    """A loop as far as a handle needs one; `turn` moves its clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -137,7 +137,7 @@ def setting(monkeypatch: Any) -> Setting:
     return Setting()
 
 
-def test_a_process_is_told_its_configuration_and_its_generation(setting: Setting) -> None:
+def test_a_process_receives_its_configuration_and_its_generation(setting: Setting) -> None:
     name, _, _, box, config, _ = setting.start().args
     assert name == "aioscheduler-m-1"
     assert config == replace(CONFIG, generation=4)
@@ -169,7 +169,7 @@ def test_the_sentinel_tells_of_a_death(setting: Setting) -> None:
     setting.loop.turn(60)
     setting.handle.kill()
     assert len(setting.ends) == 1
-    assert process.kills == 0  # its number may be another's by now
+    assert process.kills == 0  # its pid may belong to another by now
 
 
 def test_a_death_is_seen_without_the_sentinel(setting: Setting) -> None:
@@ -185,7 +185,7 @@ def test_who_closes_the_sentinel_is_killed(setting: Setting) -> None:
     process = setting.start()
     setting.ring()
     assert process.kills == 1
-    assert not setting.ends  # nobody is told while he himself asks for the end
+    assert not setting.ends  # never reported from within `kill`
     setting.loop.turn(0.1)
     assert setting.ends == [(-9, "")]
 
@@ -193,7 +193,7 @@ def test_who_closes_the_sentinel_is_killed(setting: Setting) -> None:
 def test_who_closes_the_pipe_is_killed_later(setting: Setting) -> None:
     process = setting.start()
     (reader,) = setting.loop.readers.keys() - {1000}
-    setting.loop.readers[reader]()  # our copies of its ends are closed, and it has none
+    setting.loop.readers[reader]()  # all copies of its ends are closed
     setting.loop.turn(EOF_GRACE - 0.1)
     assert process.kills == 0
     setting.loop.turn(0.2)
@@ -221,7 +221,7 @@ def test_what_cannot_be_reaped_has_ended_all_the_same(
     before = process.releases
     process.reapable = True
     setting.loop.turn(60)
-    assert process.releases == before + 1  # now it is, and is left alone
+    assert process.releases == before + 1  # now it is reaped, and then left alone
     assert len(setting.ends) == 1
 
 
@@ -294,7 +294,7 @@ def test_a_start_that_fails_is_an_oserror_and_leaves_nothing(
     assert process.kills == (step != "start")
     setting.loop.turn(1)
     assert not setting.ends
-    assert not setting.alive  # and no descriptor is left, sees a fixture
+    assert not setting.alive  # a fixture checks that no descriptor is left
 
 
 def test_at_exit_a_life_ends_without_a_word(setting: Setting) -> None:

@@ -1,4 +1,4 @@
-"""A script in two processes that are one, for the tests of what is shipped."""
+"""A script, with host and worker in one process, for the tests of shipping."""
 
 from __future__ import annotations
 

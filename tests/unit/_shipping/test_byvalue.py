@@ -1,4 +1,4 @@
-"""What a script makes, there and back, as in one process."""
+"""By-value objects of a script survive a round trip to a worker."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ async def ask(shop): return shop.price(1), shop.price("abc"), shop.price([]), Sh
 def test_generic_methods_travel(world: Script) -> None:
     world.run(METHODS)
     shop = world.Shop()
-    assert shop.price(0) == (0, True)  # which Python 3.13 remembers in the class
+    assert shop.price(0) == (0, True)  # Python 3.13 caches it in the class
     assert world.trip(world.ask(shop)) == ((1, True), (3, True), "nothing", "Shop")
 
 

@@ -75,7 +75,7 @@ def test_a_variable_is_made_once_and_known_by_its_name() -> None:
     assert other not in copy_context()
 
 
-def test_a_variable_that_the_program_has_is_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_of_the_program_itself_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     script = ModuleType("a_script")
     script.user = user = ContextVar("user")  # type: ignore[attr-defined,var-annotated]
     script.odd = 5  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Classes made for each call are looked for, at a tenth of what they cost."""
+"""Classes made for each call are collected, at a tenth of the cost of shipping them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aioscheduler._shipping.classgarbage import ClassGarbage
 
 
 class Collector:
-    """A look at all objects that takes a while."""
+    """A full collection that takes a while."""
 
     def __init__(self) -> None:
         self.seconds = self.cost = 0.0
@@ -21,12 +21,12 @@ class Collector:
         self.seconds += self.cost
 
 
-def test_classes_are_looked_for_at_a_tenth_of_what_they_cost(
+def test_classes_are_collected_at_a_tenth_of_their_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     collector = Collector()
     garbage = ClassGarbage(collector.look, lambda: collector.seconds)
-    collector.cost = 0.03  # as much as a thousand classes may cost
+    collector.cost = 0.03  # what a thousand classes may cost
     looked: list[int] = []
     for total in range(3000):
         garbage.note(total)

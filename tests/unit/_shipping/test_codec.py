@@ -98,7 +98,7 @@ def test_each_value_goes_the_cheapest_way_that_is_exact(value: Any, kind: str) -
     assert (type(back), back) == (type(value), value)
 
 
-def test_what_is_not_all_scalars_is_no_list_of_them() -> None:
+def test_only_scalars_make_a_list_of_scalars() -> None:
     host = HostCatalog()
     assert host.encode_scalars([1, "a", b"", None]) == wire.pack([1, "a", b"", None])
     for values in ([1, (2,)], [1 << 64], ["\udc80"], [True, []]):
@@ -106,13 +106,13 @@ def test_what_is_not_all_scalars_is_no_list_of_them() -> None:
 
 
 def test_subclasses_of_scalars_stay_what_they_are() -> None:
-    value = http.HTTPStatus.OK  # to msgpack it is a 200
+    value = http.HTTPStatus.OK  # msgpack would pack it as 200
     assert WorkerCatalog().decode(HostCatalog().encode(value)) is value
     assert HostCatalog().encode_scalars([value]) is None
 
 
 class Panic(BaseException):
-    """As what a library in Rust raises."""
+    """An exception like those of Rust libraries."""
 
 
 class Panicking:

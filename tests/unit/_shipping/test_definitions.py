@@ -1,4 +1,4 @@
-"""Definitions are there once, and as long as something uses them."""
+"""Definitions are kept once, and as long as something uses them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MADE = {
 
 @pytest.fixture
 def made(world: Script, request: pytest.FixtureRequest) -> Iterator[Callable[[], Any]]:
-    """Makes a class of a kind anew, and an instance of it."""
+    """Returns a maker of new classes of a kind, which returns an instance of each."""
 
     def make() -> Any:
         source = "\n    ".join(MADE[request.param].split("\n"))
@@ -50,14 +50,14 @@ def made(world: Script, request: pytest.FixtureRequest) -> Iterator[Callable[[],
 
 
 def sizes(catalog: Catalog) -> dict[str, int]:
-    """How much a catalog has in its tables."""
+    """Return the sizes of a catalog's tables."""
     parts = [getattr(catalog, name, None) for name in ("log", "_spaces", "_values")]
     found = {
         f"{type(part).__name__}.{name}": len(table)
         for part in (catalog, *parts)
         if hasattr(part, "__dict__")
         for name, table in vars(part).items()
-        if hasattr(table, "__len__") and name not in ("retired", "lines")  # what makes it forget
+        if hasattr(table, "__len__") and name not in ("retired", "lines")  # for forgetting
     }
     log = getattr(catalog, "log", None)
     return found if log is None else found | {"lines": len(log.lines.keys() - log.retired)}
@@ -68,7 +68,7 @@ def attributes(value: Any) -> str:
 
 
 def outcome_of(world: Script, coro: Any) -> Leased:
-    """Gives the payload of a task's result, as the host keeps it until somebody reads it."""
+    """Return the payload of a task's result, as the host keeps it until somebody reads it."""
     outcome = world.run_there(world.host.take(coro))
     outcome = leased(outcome, map(world.host.catalog.log.lease, names_in(outcome)))
     assert isinstance(outcome, Leased)
@@ -89,10 +89,10 @@ def test_classes_made_for_each_call_are_forgotten(world: Script, made: Callable[
 
 
 @pytest.mark.parametrize("made", MADE, indirect=True)
-def test_an_outcome_has_its_class_though_the_program_has_dropped_it(
+def test_an_outcome_has_its_class_even_if_the_program_has_dropped_it(
     world: Script, made: Callable[[], Any]
 ) -> None:
-    """Its line is kept by the outcome's leases, and the class is made again from that."""
+    """Its line is kept by the outcome's leases, and the class is recreated from it."""
     value = made()
     kept = attributes(value)
     result = outcome_of(world, world.echo(value))
@@ -107,14 +107,14 @@ def test_an_outcome_has_its_class_though_the_program_has_dropped_it(
     assert repr(type(back)) == text
     assert attributes(back) == kept
     assert type(world.host.catalog.decode_result(again)) is type(back)
-    assert type(world.trip(world.echo(back))) is type(back)  # and travels as before
+    assert type(world.trip(world.echo(back))) is type(back)  # it travels as before
     del back, result, again
     world.forget()
     assert not world.host.catalog._class_lines
     assert not world.host.catalog.class_numbers
 
 
-def test_a_living_class_is_not_set_back_by_one_that_is_made_again(world: Script) -> None:
+def test_a_living_class_is_not_reset_by_its_recreation(world: Script) -> None:
     world.run("class Base:\n    count = 0\nclass Child(Base): pass\nbase = Base")
     result = outcome_of(world, world.echo(world.Child()))
     world.Base.count = 5
@@ -136,14 +136,14 @@ def test_functions_made_for_each_call_are_forgotten(world: Script) -> None:
         world.run("del made, call")
         world.trip(world.echo(1))
         world.forget()
-        assert len(world.host._shapes) <= 2  # of `echo`, and perhaps the last one
+        assert len(world.host._shapes) <= 2  # for `echo`, and perhaps the last one
         return sizes(world.host.catalog), sizes(world.worker)
 
     before = ship(3)
     assert ship(30) == before
 
 
-def test_a_function_comes_back_though_the_program_has_dropped_it(world: Script) -> None:
+def test_a_function_comes_back_even_if_the_program_has_dropped_it(world: Script) -> None:
     world.run("def made(n): return n + base\nbase = 4")
     made = world.module.__dict__.pop("made")
     result = outcome_of(world, world.echo(made))
@@ -157,7 +157,7 @@ def test_a_function_comes_back_though_the_program_has_dropped_it(world: Script) 
 
 
 def test_an_outcome_names_what_its_task_did_not(world: Script) -> None:
-    """A class that was bound anew, before or while the task ran: a cell of a notebook, say."""
+    """A class is rebound before or while the task runs, as by a notebook cell."""
     world.run("class Made: n = 1\nasync def make(): return Made()\nasync def wait(): return held")
     assert world.trip(world.make()).n == 1
     task = world.host.take(world.make())
@@ -186,11 +186,11 @@ def test_what_a_worker_has_kept_travels_whatever_the_host_has_dropped(world: Scr
     assert back.n == 5
     del back
     world.forget()
-    assert world.trip(world.give()).n == 5  # by value, then
+    assert world.trip(world.give()).n == 5  # now by value
     assert world.trip(world.give()).n == 5
 
 
-def test_a_namespace_that_is_no_modules_goes_with_its_program(world: Script) -> None:
+def test_a_namespace_of_no_module_goes_with_its_program(world: Script) -> None:
     def ship(count: int) -> tuple[dict[str, int], dict[str, int]]:
         for n in range(count):
             scope: dict[str, Any] = {"STEP": n, "helper": None}
@@ -205,4 +205,4 @@ def test_a_namespace_that_is_no_modules_goes_with_its_program(world: Script) -> 
 
     before = ship(3)
     assert ship(30) == before
-    assert len(world.host._shapes) <= 2  # of `echo`, and perhaps the last one
+    assert len(world.host._shapes) <= 2  # for `echo`, and perhaps the last one

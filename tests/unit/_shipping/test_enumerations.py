@@ -1,4 +1,4 @@
-"""Enumerations go by value: members are themselves, and made by no code of their own."""
+"""Enumerations go by value: members keep their identity, and none of their code runs."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_flags_in_combination_travel(enums: Script) -> None:
         assert back == value
 
 
-def test_members_that_cannot_be_made_again_are_refused(enums: Script) -> None:
+def test_members_that_cannot_be_recreated_are_refused(enums: Script) -> None:
     enums.run("class Odd(list, enum.Enum):\n    A = [1]\n    __hash__ = object.__hash__")
     with pytest.raises(NotShippable, match="the members of the enumeration Odd are made from a li"):
         enums.trip(enums.echo(enums.Odd.A))

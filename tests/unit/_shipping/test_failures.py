@@ -1,4 +1,4 @@
-"""Exceptions taken apart and made again, without a word of their own."""
+"""Exceptions are taken apart and recreated without calling their own code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aioscheduler._shipping.failures import (
 
 
 def content(error: BaseException) -> Any:
-    """All that an exception holds, whatever its class says."""
+    """Return everything that an exception holds, whatever its class defines."""
     attributes = dict(object.__getattribute__(error, "__dict__"))
     for name, member in _members(type(error)).items():
         try:
@@ -47,7 +47,7 @@ def test_a_copy_has_all_that_the_original_has(error: BaseException) -> None:
         assert content(copy(error)) == content(error)
 
 
-def test_classes_with_a_way_of_their_own_are_left_to_it() -> None:
+def test_classes_with_their_own_pickling_are_left_to_it() -> None:
     for error in (faulty.Reduced(1, "x"), faulty.Stateful(), faulty.NoPickle()):
         assert reduce_error(error) is NotImplemented
 

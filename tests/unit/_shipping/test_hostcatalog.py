@@ -1,4 +1,4 @@
-"""What the host ships, and ships anew: right and whole, or refused and undone."""
+"""The host ships definitions, and rebound ones again: completely, or not at all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_helper_of_a_helper_that_is_rebound_is_seen(world: Script) -> None:
     assert world.trip(world.go()) == 5
     world.run("class Shop: rate = 6")
     assert world.trip(world.go()) == 6
-    world.begin()  # the next process has the newest, and not what was before
+    world.begin()  # the next process gets only the newest
     assert world.trip(world.go()) == 6
     world.forget()
     log = world.host.catalog.log
@@ -107,10 +107,10 @@ def test_folders_that_come_later_are_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert asyncio.run(called(*args)) == 2
 
 
-def test_folders_are_told_of_whatever_name(world: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_any_name_are_sent(world: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     there = ["/before"]
     monkeypatch.setattr(sys, "path", [*sys.path, Path("/no-text"), "/not-utf-8-\udcff", "/later"])
-    assert world.trip(world.echo([1])) == [1]  # a worker with the same path
+    assert world.trip(world.echo([1])) == [1]  # as in a worker with the same path
     world.begin()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "path", there)
@@ -118,7 +118,7 @@ def test_folders_are_told_of_whatever_name(world: Script, monkeypatch: pytest.Mo
     assert there == ["/before", "/not-utf-8-\udcff", "/later"]
 
 
-def test_a_path_that_cannot_be_told_leaves_what_comes_next_alone(
+def test_a_path_that_cannot_be_sent_does_not_affect_the_next_call(
     world: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class NoMemory(list[Any]):
@@ -220,11 +220,11 @@ def test_a_failed_encoding_leaves_no_trace(world: Script) -> None:
             ]
 
         before: Any = None
-        for _ in range(2):  # the functions themselves can travel, and are known after the first
+        for _ in range(2):  # the functions can travel, and are known after the first time
             for coro, message in attempts():
                 with pytest.raises(NotShippable, match=message):
                     world.host.take(coro)
-                assert coro.cr_frame is not None  # left as it was
+                assert coro.cr_frame is not None  # untouched
                 coro.close()
             after = len(catalog.log.lines), *map(dict, _tables(catalog))
             assert before is None or before == after
@@ -292,7 +292,7 @@ def test_what_is_scheduled_while_something_is_pickled_is_right_or_refused(
     assert set(results) == {("later", 4), ("inner", 3)}
 
 
-def test_a_global_that_cannot_travel_is_refused_where_it_is_looked_at() -> None:
+def test_a_global_that_cannot_travel_is_refused_where_it_is_used() -> None:
     shipper = HostShipper(HostCatalog())
     space: dict[str, Any] = {"__name__": "__main__", "__file__": "script.py", "__spec__": None}
     space["db"] = None
@@ -344,7 +344,7 @@ class Asks:
 
 
 def read_there(world: Script, taken: Any) -> Any:
-    """What a worker reads of options that the host has taken."""
+    """Return what a worker reads of options that the host has taken."""
     ours = world.module
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(sys.modules, ours.__name__)
@@ -358,14 +358,14 @@ def read_there(world: Script, taken: Any) -> Any:
     return retry
 
 
-def test_what_a_retry_asks_travels_by_value(world: Script) -> None:
+def test_the_predicate_of_a_retry_travels_by_value(world: Script) -> None:
     world.run(ASKING)
     taken = world.host.take_options(Options("a", retry=Retry(world.asks, attempts=7)))
     there = read_there(world, taken)
     assert (there.attempts, there.wait_initial, there.on.__name__) == (7, 1.0, "asks")
     assert there.on is not world.asks
     assert there.on(ValueError("busy")) is True
-    world.run("WORDS = ['idle']")  # what it looks at is bound anew
+    world.run("WORDS = ['idle']")  # a global that it uses is rebound
     again = Options("a", retry=Retry(world.asks, attempts=7))
     assert world.host.take_options(again) == taken
     assert read_there(world, taken).on(ValueError("busy")) is False
@@ -420,7 +420,7 @@ def test_a_retry_that_cannot_travel_is_refused_by_name_and_leaves_no_trace(world
     before = len(log.lines), dict(options._numbers)
     for on, message in (
         (holds, "^the closure variable 'lock' of the option retry cannot travel"),
-        (world.locks, "^the global 'LOCK' of script_of_mine, which locks.. looks at, cannot"),
+        (world.locks, "^the global 'LOCK' of script_of_mine, which locks.. uses, cannot"),
         (world.Holds(lock), "^the option retry cannot travel to a worker process"),
         (
             functools.partial(world.compares, lock),
@@ -434,7 +434,7 @@ def test_a_retry_that_cannot_travel_is_refused_by_name_and_leaves_no_trace(world
 
 
 def test_options_of_a_worker_are_one_line_with_those_of_the_host(world: Script) -> None:
-    """The host reads no pickle for that: a class may be one that raises when it is read."""
+    """The host does not unpickle for that: a class may raise when it is unpickled."""
     world.run(ASKING)
     catalog = world.host.catalog
     retries = [Retry(OSError), Retry(world.Busy), Retry(world.asks), Retry(world.make(5))]

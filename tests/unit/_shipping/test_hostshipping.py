@@ -1,4 +1,4 @@
-"""What is taken for all workers of a manager: records, contexts, what a process is told first."""
+"""Calls taken for all workers of a manager: records, contexts, durable calls, initializers."""
 
 from __future__ import annotations
 
@@ -122,11 +122,11 @@ def test_a_value_that_cannot_travel_is_refused_by_the_name_of_its_variable() -> 
 def test_too_much_is_refused() -> None:
     shipper = make()
     assert shipper.take_captured([1, "x" * (MOST_CAPTURED - 100)])
-    with pytest.raises(NotShippable, match="takes 32,7.. bytes, and 32,768 at most .* list ids"):
+    with pytest.raises(NotShippable, match="take 32,7.. bytes, and 32,768 at most .* pass ids"):
         shipper.take_captured([1, "x" * MOST_CAPTURED])
 
 
-def test_a_process_is_told_the_initializer_and_what_propagates() -> None:
+def test_a_process_receives_the_initializer_and_the_context_items() -> None:
     shipper = make(variable, (gc.collect, print))
     worker = WorkerCatalog()
     for call in ((max, (1, 2)), (None, ())):
@@ -137,7 +137,7 @@ def test_a_process_is_told_the_initializer_and_what_propagates() -> None:
     assert worker.decode(HostShipper(HostCatalog()).take_call(max, (1,))) == (max, (1,), None)
 
 
-def test_what_propagates_and_cannot_travel_is_named() -> None:
+def test_a_context_item_that_cannot_travel_is_named() -> None:
     lock = threading.Lock()
 
     def capture() -> object:
@@ -170,12 +170,12 @@ def test_a_class_of_a_script_is_kept_as_long_as_a_context_needs_it() -> None:
         world.run("del User")
         world.forget()
         assert len(catalog.classes) == 0
-        decoded = catalog.decode(plain)  # it is made again
+        decoded = catalog.decode(plain)  # it is recreated
         assert decoded[1].name == "ann"
         del record, decoded
         for _ in range(3):
             world.forget()
-        with pytest.raises(LookupError, match="that no task had named any more"):
+        with pytest.raises(LookupError, match="that no other task names"):
             catalog.decode(plain)
 
 
@@ -205,7 +205,7 @@ def test_what_a_task_schedules_is_taken_over_with_all_that_it_names() -> None:
         assert adopt_call(host.catalog, sent._replace(options=None, captured=None))[1:] == (1, None)
 
 
-# ---- what is durable
+# ---- durable calls
 
 
 async def sort(a: Any, /, b: Any, *rest: Any, c: Any = 3, **more: Any) -> Any:
@@ -221,7 +221,7 @@ async def keep(a: Any) -> Any:
 
 
 def run_in_the_next(function: Any, payload: bytes) -> Any:
-    """Run a durable payload in a worker of a host that knows nothing of this one."""
+    """Run a durable payload in a worker of another host."""
     number = (catalog := HostCatalog()).name_number("m:f", function)
     worker: Any = WorkerCatalog()
     for line in Reader(catalog.log).read():
@@ -321,7 +321,7 @@ def closure(value): return lambda: value
 )
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
 def test_what_the_next_host_cannot_import_is_refused(code: str, culprit: str, known: bool) -> None:
-    """And the catalog is as it was, whether other tasks have brought it to the workers or not."""
+    """The catalog stays as it was, whether other tasks have shipped the object or not."""
     with Script(KINDS) as world:
         host, value = world.host, eval(code, world.module.__dict__)
         if known:
@@ -334,7 +334,7 @@ def test_what_the_next_host_cannot_import_is_refused(code: str, culprit: str, kn
         coro = pair(1, {"key": [value]})
         with pytest.raises(NotDurable, match=match):
             host.take_durable(coro, "pair")
-        host.take(coro)  # it is untouched
+        host.take(coro)  # the coroutine is untouched
         if not known:
             lines = dict(host.catalog.log.lines)
         assert (host.catalog.log.lines == lines, numbers) == (True, numbers)
@@ -360,7 +360,7 @@ def test_what_is_of_one_process_is_not_durable_either(tmp_path: Path) -> None:
 
 
 def test_what_every_host_has_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The names that the file has of this package: they must lead to the same for ever."""
+    """The names of this package that are stored in files: they must stay valid for ever."""
     shipper = make()
     owner = shipper.catalog.owner = type("Manager", (), {})()
     values = [
@@ -371,7 +371,7 @@ def test_what_every_host_has_is_durable(monkeypatch: pytest.MonkeyPatch) -> None
     payload = shipper.take_durable(pair(values), "pair")
     arrived = run_in_the_next(pair, payload)[0]
     assert arrived[:13] == values[:13]
-    assert repr(arrived[13:]) == "[ValueError('x'), None]"  # the catalog's own, of that worker
+    assert repr(arrived[13:]) == "[ValueError('x'), None]"  # that worker's own
     named = set()
 
     class Loader(pickle.Unpickler):
@@ -399,7 +399,7 @@ def test_what_was_captured_is_durable() -> None:
         assert payload == shipper.take_captured(captured)
         assert type(payload) is bytes
         assert WorkerCatalog().decode(payload) == captured
-    with pytest.raises(NotShippable, match="takes 32,7.. bytes"):
+    with pytest.raises(NotShippable, match="take 32,7.. bytes"):
         shipper.take_durable_captured([1, "x" * MOST_CAPTURED])
     with Script(SCRIPT) as world:
         shipper = world.host
@@ -411,7 +411,7 @@ def test_what_was_captured_is_durable() -> None:
         assert shipper.catalog.log.lines == {}
 
 
-def test_a_new_folder_of_the_path_is_told_even_if_durable_arguments_are_refused(
+def test_a_new_folder_of_the_path_is_sent_even_if_durable_arguments_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shipper = make()
@@ -423,7 +423,7 @@ def test_a_new_folder_of_the_path_is_told_even_if_durable_arguments_are_refused(
     ]
 
 
-# ---- what may be shipped
+# ---- functions that may be shipped
 
 
 def test_each_function_is_asked_about_once_before_it_is_shipped() -> None:

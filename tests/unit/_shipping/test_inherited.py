@@ -1,4 +1,4 @@
-"""What only a process at its start can be given."""
+"""Objects that a process can only inherit at its start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def test_only_primitives_for_spawned_processes_can_be_handed_on() -> None:
     forked = multiprocessing.get_context("fork").Lock()
     with pytest.raises(pickle.PicklingError, match=r"get_context\('spawn'\)"):
         check_inheritable(forked)
-    with pytest.raises(RuntimeError):  # nothing is left of the pretence that a process is made
+    with pytest.raises(RuntimeError):  # the pretended process is gone
         pickle.dumps(multiprocessing.get_context("spawn").Lock())
 
 
-def test_a_call_speaks_of_what_is_handed_on_by_its_place() -> None:
+def test_a_call_refers_to_inherited_objects_by_index() -> None:
     host, worker = HostCatalog(), WorkerCatalog()
     locks = [multiprocessing.get_context("spawn").Lock() for _ in range(2)]
     payload, _ = host.dump_call((print, (1, *locks)))

@@ -1,4 +1,4 @@
-"""Durable functions that the host has not, found in the worker by name and place."""
+"""Durable functions that the host does not have, found in the worker by name and module."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_name_that_nobody_registers_is_unknown(module: Path, place: str) -> No
 
 
 @pytest.mark.parametrize("text", ["import no_such_module_at_all", "1 / 0", "raise KeyError(1)"])
-def test_what_a_module_raises_is_no_unknown_function(module: Path, text: str) -> None:
+def test_an_exception_of_the_module_is_not_an_unknown_function(module: Path, text: str) -> None:
     module.write_text(text)
     with pytest.raises((ModuleNotFoundError, ZeroDivisionError, KeyError)) as caught:
         bind("late broken", f"{MODULE}:late")

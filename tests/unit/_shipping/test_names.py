@@ -1,4 +1,4 @@
-"""Which names lead to the same thing in another process, and which names code looks at."""
+"""Names that lead to the same object in another process, and the names that code uses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_names_are_used_only_if_they_lead_back(monkeypatch: pytest.MonkeyPatch) 
     assert importable("concurrent.futures.thread")
 
 
-def test_globals_are_those_that_code_really_looks_at() -> None:
+def test_globals_are_those_that_code_really_uses() -> None:
     def function() -> Any:
         def inner() -> Any:
             return collections.deque
@@ -80,7 +80,7 @@ def test_a_module_that_hides_another_of_its_name_is_not_imported_there(
     monkeypatch.setitem(sys.modules, "this", hidden)
     importable.cache_clear()
     assert not importable("this")
-    cloudpickle.unregister_pickle_by_value(hidden)  # so its functions had been made to go by value
+    cloudpickle.unregister_pickle_by_value(hidden)  # it had been registered for pickling by value
     monkeypatch.delitem(sys.modules, "this")
     importable.cache_clear()
     assert importable("this")
@@ -119,17 +119,17 @@ def test_a_function_belongs_to_the_module_whose_globals_it_sees() -> None:
         ({"__name__": "no_such_module"}, False),
     ],
 )
-def test_globals_of_a_module_are_told_from_those_of_one_method(
+def test_globals_of_a_module_are_distinguished_from_those_of_one_method(
     space: dict[str, Any], expected: bool
 ) -> None:
     function = types.FunctionType((lambda: 0).__code__, space, "made")
     function.__qualname__ = "made"
     assert is_of_namespace(function) is expected
-    space["known"] = function  # as a console has what it defines
+    space["known"] = function  # as in a console
     assert is_of_namespace(function)
 
 
-def test_types_are_told_with_their_module_unless_they_are_built_in() -> None:
+def test_types_are_named_with_their_module_unless_they_are_built_in() -> None:
     assert type_name(3) == "int"
     assert type_name(collections.Counter()) == "collections.Counter"
 

@@ -1,4 +1,4 @@
-"""Options in a log: one line for all that are equal, as long as a task has them."""
+"""Options in a log: one line for equal ones, as long as a task has them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_equal_ones_are_one_line_whoever_gave_them() -> None:
     assert [lines.options.name(number) for number in (0, 1)] == ["a", "a"]
 
 
-def test_functions_made_anew_that_are_sent_alike_are_one_and_one_is_kept() -> None:
+def test_of_functions_sent_alike_one_is_kept() -> None:
     lines = Lines()
     for _ in range(20):
         options = Options(retry=Retry(lambda error: True, attempts=3))

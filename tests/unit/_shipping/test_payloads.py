@@ -1,4 +1,4 @@
-"""The forms of a payload, and that none is taken for another."""
+"""The forms of a payload, none of which is mistaken for another."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_names_nothing_has_nothing_in_front() -> None:
 
 
 @pytest.mark.parametrize("names", [[], [True], ["1"], 7])
-def test_what_are_no_names_is_refused(names: Any) -> None:
+def test_invalid_names_are_refused(names: Any) -> None:
     packed = wire.pack(names)
     with pytest.raises(wire.WireError, match="no names of definitions"):
         names_in(with_names(b"", [1])[:1] + len(packed).to_bytes(4) + packed)
@@ -87,15 +87,15 @@ def test_the_traceback_of_a_failure_is_read_without_the_exception(lines: list[in
     assert list(names_in(payload)) == lines
 
 
-def test_of_a_long_traceback_the_end_is_told() -> None:
+def test_the_end_of_a_long_traceback_is_kept() -> None:
     text = text_in(make_failure("x" * 200_000 + "the end", b"", []))
     assert len(text) <= wire.CHUNK
     assert text.endswith("the end")
 
 
 @given(st.one_of(st.none(), st.integers(), st.text(), st.binary(), st.just([1, 2])))
-def test_what_is_no_failure_says_nothing(payload: Any) -> None:
-    """Unless its bytes happen to be one."""
+def test_a_payload_that_is_not_a_failure_has_no_text(payload: Any) -> None:
+    """Unless the bytes happen to be a failure."""
     text = text_in(payload)
     assert not text or read_failure(payload)[0] == text
 
@@ -103,5 +103,5 @@ def test_what_is_no_failure_says_nothing(payload: Any) -> None:
 @pytest.mark.parametrize(
     "payload", [b"", b"\xc1", b"\xc1\xff\xff\xff\xff", b"\x80\x05N.", wire.pack([1, b""])]
 )
-def test_nonsense_says_nothing(payload: bytes) -> None:
+def test_nonsense_has_no_text(payload: bytes) -> None:
     assert text_in(payload) == ""

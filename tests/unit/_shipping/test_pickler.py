@@ -1,4 +1,4 @@
-"""What goes by name, what by number, and what not at all."""
+"""Objects that go by name, by number, or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SENTINELS = {
 
 
 class Sentinel:
-    """One of a library, which is told where it is found."""
+    """A sentinel like those of libraries, which are told their module."""
 
     def __reduce__(self) -> str:
         return "MISSING"
@@ -83,7 +83,7 @@ def test_a_class_that_its_module_has_under_its_name_is_that_class(
     world.run("async def go(value, cls): return type(value) is cls, cls, cls()")
     same, again, value = world.trip(world.go(cls(), cls))
     assert (same, again, type(value)) == (True, cls, cls)
-    assert not world.host.catalog.class_numbers  # which would be of a copy
+    assert not world.host.catalog.class_numbers  # that would be a copy's
 
 
 def test_a_class_that_its_module_does_not_have_goes_by_value(world: Script) -> None:
@@ -116,7 +116,7 @@ def test_a_class_that_is_not_where_it_says_is_found(
     back, cls = world.trip(world.go(lying.Refusal("no")))
     assert (cls, type(back), back.args) == (lying.Refusal, lying.Refusal, ("no",))
     assert not world.host.catalog.class_numbers
-    lying.Local = _make_class("Local", object)  # which no other process finds there
+    lying.Local = _make_class("Local", object)  # no other process finds it there
     lying.Local.__module__ = "builtins"
     assert importable_name(lying.Local) is None
 
@@ -227,7 +227,7 @@ def test_a_variable_of_a_script_is_one_in_its_worker(world: Script) -> None:
     assert world.trip(world.take(world.odd)) == (False, True, "another name")
     assert world.trip(world.set_both(world.user)) == ("ann", [])
     assert world.trip(world.give()) is world.user
-    assert world.trip(world.look()) == ("nobody", [])  # each task has a context of its own
+    assert world.trip(world.look()) == ("nobody", [])  # each task has its own context
     world.begin()
     assert world.trip(world.take(world.user)) == (True, False, "user")
 
@@ -267,5 +267,5 @@ def test_a_variable_of_a_module_is_that_of_the_module(
 
 def test_a_variable_that_is_in_no_module_is_refused_with_what_to_do(world: Script) -> None:
     world.run(VARIABLES)
-    with pytest.raises(NotShippable, match="closure variable 'inside' .*is no global of a module"):
+    with pytest.raises(NotShippable, match="variable 'inside' .*no longer, a global of a module"):
         world.trip(world.local()())

@@ -1,4 +1,4 @@
-"""What is captured of one context, and restored in another; and what cannot be listed."""
+"""Values are captured in one context and restored in another; bad items are refused."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_who_keeps_what_was_captured_can_pair_it_with_its_items() -> None:
     assert list(propagation.pairs([0])) == []
 
 
-def test_more_items_than_bits_of_a_word_are_no_matter() -> None:
+def test_more_items_than_bits_of_a_word_are_allowed() -> None:
     propagation = Propagation([(partial(int, n), seen.append) for n in range(100)])
     seen.clear()
     propagation.restore(propagation.capture())
@@ -99,13 +99,13 @@ def test_more_items_than_bits_of_a_word_are_no_matter() -> None:
 
 
 class Bare(Exception):
-    """One that takes no notes."""
+    """An exception that refuses notes."""
 
     __notes__ = 5  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("error", [LookupError("no user"), KeyboardInterrupt(), Bare()])
-def test_what_a_function_of_a_pair_raises_is_told_with_what_it_was_for(
+def test_an_exception_of_a_pair_has_a_note_of_its_purpose(
     error: BaseException,
 ) -> None:
     def fail(*args: object) -> None:
@@ -113,7 +113,7 @@ def test_what_a_function_of_a_pair_raises_is_told_with_what_it_was_for(
 
     propagation = Propagation((PAIR, (fail, fail)))
     for call, what_for in (
-        (propagation.capture, "to capture what is to go with a task"),
+        (propagation.capture, "to capture what goes with a task"),
         (lambda: propagation.restore([2, 1]), "to restore what came with the task"),
     ):
         with pytest.raises(type(error)) as caught:
@@ -139,7 +139,7 @@ def test_items_are_read() -> None:
 
 
 async def wait() -> None:
-    """No function of a pair."""
+    """Not allowed in a pair."""
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_cannot_be_listed_is_refused(context: Any, why: str) -> None:
 
 def test_a_variable_that_no_worker_would_find_is_refused_with_what_to_do() -> None:
     local: ContextVar[int] = ContextVar("local")  # noqa: B039
-    with pytest.raises(NotShippable, match="'local' is no global .* make it one, or list a pair"):
+    with pytest.raises(NotShippable, match="'local' is not, .* make it one, or list a pair"):
         read_context([local])
 
 
@@ -176,5 +176,5 @@ def test_a_variable_of_a_script_can_be_listed(monkeypatch: pytest.MonkeyPatch) -
     assert read_context([old]) is not None
     script.user = ContextVar("user")  # type: ignore[attr-defined]
     assert read_context([script.user]) is not None
-    with pytest.raises(NotShippable, match="'user' is no global of a module, or no longer one"):
+    with pytest.raises(NotShippable, match="'user' is not, or no longer, a global of a module"):
         read_context([old])

@@ -1,4 +1,4 @@
-"""What belongs to one process is refused, with what to do about it."""
+"""Objects that belong to one process are refused, with a hint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_what_belongs_to_this_process_is_refused_with_what_to_do() -> None
         (loop.create_future(), "await it here, and pass its result"),
         (asyncio.current_task(), "await it here"),
         (concurrent.futures.Future[int](), "by asyncio.wrap_future"),
-        (inner, "have the task call and await it"),
+        (inner, "schedule an async function that calls and awaits it"),
     ):
         coro = asyncio.sleep(0, thing)
         with pytest.raises(NotShippable, match=hint):

@@ -1,4 +1,4 @@
-"""What pickles call where they are read."""
+"""The functions that pickles call when they are read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Owner:
 
 
 class Another:
-    """Is read by another catalog than what it is in."""
+    """Unpickled by another catalog than its surroundings."""
 
     def __reduce__(self) -> Any:
         return decode_with_another, (HostCatalog().pickle(EMPTY),)
 
 
-def test_it_is_the_catalog_that_reads_whose_numbers_are_meant() -> None:
+def test_numbers_are_those_of_the_catalog_that_reads() -> None:
     host, worker = HostCatalog(), WorkerCatalog()
     host.owner, worker.owner = Owner(), Owner()
     payload = host.pickle([Another(), host.owner])

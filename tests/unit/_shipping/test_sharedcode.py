@@ -1,4 +1,4 @@
-"""A function made of its code."""
+"""A function recreated from its code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_shared_code_gives_one_function_and_a_new_one_for_each_closure() -> None
     assert captured.function is not captured.function
     assert captured.make(["b"])() == "b"
     with pytest.raises(NameError, match="word"):
-        captured.make([EMPTY])()  # it has no value there, as it had none here
+        captured.make([EMPTY])()  # it has no value there either
 
 
 def test_what_its_names_need_is_imported_first() -> None:
@@ -28,5 +28,5 @@ def test_what_its_names_need_is_imported_first() -> None:
         shared.make([])
 
 
-def test_the_mark_of_an_empty_cell_is_one_in_each_process() -> None:
+def test_the_mark_of_an_empty_cell_is_a_singleton_in_each_process() -> None:
     assert pickle.loads(pickle.dumps(EMPTY)) is EMPTY

@@ -1,4 +1,4 @@
-"""Coroutines taken apart in a host and made again in a worker, both in this process."""
+"""Coroutines taken apart in a host and recreated in a worker, both in this process."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def bad_global():
 
 
 class World:
-    """A script that no other process can import, a host that has it, and a worker."""
+    """A script that no other process can import, with a host that runs it, and a worker."""
 
     def __init__(self) -> None:
         self.module = types.ModuleType("script_of_a_user")
@@ -137,7 +137,7 @@ class World:
         return getattr(self.module, name)
 
     def there(self, call: Call) -> Any:
-        """Runs call in the worker, whose module of this name is its own, and brings it back."""
+        """Run a call in the worker, with its own module of this name; return the result."""
         sys.modules.pop(self.module.__name__, None)
         theirs = self.worker._namespaces.get(self.module.__name__)
         if theirs is not None:
@@ -195,7 +195,7 @@ def test_classes_keep_their_identity_and_travel_once(world: World) -> None:
     lines = world.host.catalog.log.next
     (child,), _ = world.trip(world.echo(world.Child()))
     assert type(child) is world.Child
-    assert world.Child.made == 5  # not written over by what came back
+    assert world.Child.made == 5  # not overwritten by the class that came back
     assert world.host.catalog.log.next == lines
     payload = world.host.take(world.echo(world.Child()))[1]
     assert isinstance(payload, bytes)
@@ -221,7 +221,7 @@ def test_what_the_worker_has_bound_stays(world: World) -> None:
     assert world.trip(world.get_db_differently()) == ["set in the worker"]
 
 
-def test_what_is_rebound_is_shipped_anew_as_in_a_notebook(world: World) -> None:
+def test_rebound_globals_are_shipped_again_as_in_a_notebook(world: World) -> None:
     assert world.trip(world.work(1)) == 10
     exec("SCALE = 100\ndef helper(n):\n    return n + SCALE", world.module.__dict__)
     assert world.trip(world.work(1)) == 101
@@ -309,7 +309,7 @@ def test_a_coroutine_among_the_arguments_is_refused(world: World) -> None:
 
 
 def test_an_unclosed_argument_is_closed_by_its_owner() -> None:
-    """`take` does not close what it refuses: that is the caller's, who may try elsewhere."""
+    """`take` does not close a coroutine that it refuses: the caller may try elsewhere."""
     coro = asyncio.sleep(0)
     coro.send(None)
     with pytest.raises(NotShippable, match="started"):
@@ -362,8 +362,8 @@ def test_functions_for_map(world: World) -> None:
     ):
         number = world.host.take_function(function)
         payload = world.host.take_arguments(args)
-        if isinstance(number, bytes):  # as a frame brings it
-            world.trip(world.echo())  # after the definitions that it needs
+        if isinstance(number, bytes):  # it is part of the frame
+            world.trip(world.echo())  # the definitions that it needs come first
             back = world.there((world.worker.decode(number), payload, None))
         else:
             back = world.there((number, payload, None))

@@ -1,4 +1,4 @@
-"""The globals of by-value functions: which are one, which are two, and when they go."""
+"""The globals of by-value functions: which are shared, and when they are released."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_one_code_in_many_namespaces_sees_its_own(world: Script) -> None:
 
 
 def test_a_call_costs_the_same_however_many_namespaces_there_are(world: Script) -> None:
-    """Only its own is looked through, and those of modules."""
+    """Only its own namespace is checked, and those of modules."""
     functions = []
     for n in range(30):
         scope: dict[str, Any] = {"__name__": f"plugin{n}", "STEP": n}
@@ -174,7 +174,7 @@ def nowhere(): return threading
     ("code", "looks"),
     [("here", 1), ("through", 1), ("captures()", 1), ("by_class", 1), ("nowhere", 0)],
 )
-def test_who_looks_at_a_global_is_known(world: Script, code: str, looks: bool) -> None:
+def test_the_users_of_a_global_are_known(world: Script, code: str, looks: bool) -> None:
     world.run(LOOKS)
     space = Spaces(DefinitionLog(), UndoLog()).define(world.module.__name__)
     assert looks_at(eval(code, world.module.__dict__), space, "SCALE") == bool(looks)

@@ -1,4 +1,4 @@
-"""What a change does to tables is taken back, or stays."""
+"""The changes to tables are undone, or stay."""
 
 from __future__ import annotations
 

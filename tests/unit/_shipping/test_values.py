@@ -1,4 +1,4 @@
-"""Callables that are mapped: there once, and a while longer than they are used."""
+"""Mapped callables: kept once, and for a while after their last use."""
 
 from __future__ import annotations
 

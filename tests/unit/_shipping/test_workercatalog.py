@@ -1,4 +1,4 @@
-"""What a worker makes of the log, and what it says of what it cannot read."""
+"""A worker reads the log, and reports lines that it cannot read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aioscheduler.options import Options
 from aioscheduler.retry import Retry
 
 
-def test_what_a_script_says_of_itself_is_there(
+def test_the_attributes_of_a_script_are_there(
     world: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "package_of_it").mkdir()
@@ -49,7 +49,7 @@ def test_what_a_worker_has_bound_stays(world: Script, caplog: pytest.LogCaptureF
         for n in range(2):
             world.run(f"SCALE = {n}")
             assert world.trip(world.look()) == "mine"
-    assert caplog.text.count("the global 'SCALE' of script_of_mine stays") == 1
+    assert caplog.text.count("the global 'SCALE' of script_of_mine keeps") == 1
 
 
 def test_what_cannot_be_read_is_named_in_the_log(
@@ -165,4 +165,4 @@ def test_a_function_that_another_worker_has_made_sees_the_module_that_it_is_of(
     payload = WorkerCatalog().pickle(importlib.import_module("imported_there").make())
     monkeypatch.delitem(sys.modules, "imported_there")
     assert WorkerCatalog().decode(payload)() == 7
-    assert importlib.import_module("imported_there").N == 7  # the module, and no empty one
+    assert importlib.import_module("imported_there").N == 7  # the real module, not an empty one

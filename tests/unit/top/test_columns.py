@@ -1,4 +1,4 @@
-"""What stands in the cells of `top`, in which colour, and which columns a width has room for."""
+"""The cells of `top`, their colours, and the columns that fit a width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_first_sample_has_no_rate() -> None:
     assert lines[-2].split().count("–") == 1
 
 
-WORDS = {  # the heads that a width has room for
+WORDS = {  # the heads that fit
     70: "worker state cpu memory pending done/s fail p99 rst",
     80: "worker state cpu memory pending run done/s fail p50 p99 rst",
     100: "worker pid state cpu memory pending run done/s fail p50 p99 lag rst",
@@ -63,7 +63,7 @@ def test_what_was_retried_or_too_late_is_shown_where_it_happened() -> None:
 def test_every_key_of_the_columns_is_one() -> None:
     keys = {column.key for column in COLUMNS}
     assert keys > {*LEFT_OUT, *LONGEST, *(key for step in GROWTH for key in step)}
-    assert keys >= set(SORTS)  # the head of the order is lit
+    assert keys >= set(SORTS)  # the head of the sorted column is highlighted
 
 
 RED, YELLOW, GREEN = "31m", "33m", "32m"
@@ -103,7 +103,7 @@ def cell(key: str, row: Row, width: int) -> str:
     return column.cell(row, width).plain
 
 
-def test_what_is_not_told_is_nothing_and_not_0() -> None:
+def test_a_missing_figure_is_blank_and_not_0() -> None:
     empty = Row("host", {"finished": 0})
     for column in COLUMNS:
         if column.key in ("worker", "cpu", "done", "rates", "lates"):
@@ -139,7 +139,7 @@ def test_the_least_important_columns_go_first() -> None:
     left_out: list[str] = []
     for width in range(200, 0, -1):
         keys = {column.key for column, _ in fit(rows, width, sparks=True)}
-        assert keys <= before  # what has gone does not come back
+        assert keys <= before  # a column left out does not come back
         left_out += sorted(before - keys, key=LEFT_OUT.index)
         before = keys
     assert left_out == list(LEFT_OUT)

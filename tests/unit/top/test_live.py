@@ -1,4 +1,4 @@
-"""`top` on a terminal, as far as it needs none: its keys, its signals, and when it ends."""
+"""`top` without a terminal: its keys, its signals, and its end."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_signals_ring_the_bell_and_get_their_handlers_back() -> None:
     assert bell.signals == [signal.SIGWINCH]
     bell.quiet()
     bell.close()
-    bell.ring()  # too late, and no harm
+    bell.ring()  # too late, but harmless
 
 
 class Screen:
-    """What is asked of rich's live display."""
+    """A fake of rich's live display."""
 
     def __init__(self) -> None:
         self.console = SimpleNamespace(size=(100, 24))
@@ -62,7 +62,7 @@ class Screen:
 
 
 class Samples:
-    """A sampler with these to get."""
+    """A sampler that returns these samples."""
 
     def __init__(self, *samples: Sample) -> None:
         self.left = list(samples)
@@ -134,7 +134,7 @@ def test_each_sample_is_drawn_once(terminal: Terminal) -> None:
     class TwoRings(Samples):
         def get(self) -> Sample | None:
             sample = super().get()
-            if sample is None:  # there is no more: the next turn is the last
+            if sample is None:  # none is left: the next turn is the last
                 bell.signals.append(signal.SIGINT)
                 bell.ring()
             return sample

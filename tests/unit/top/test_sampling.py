@@ -37,7 +37,7 @@ def test_a_sample_is_in_order_and_names_the_programs(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sampling, "command_line", {8: ["python", "bot.py"]}.get)
     sample = take_sample()
     assert [found[:2] for found in sample.snapshots] == [(8, "a"), (8, "b"), (9, "0a1b2c3d")]
-    assert sample.programs == {8: "bot.py"}  # the other has ended meanwhile
+    assert sample.programs == {8: "bot.py"}  # the other has ended in the meantime
 
 
 Taken = tuple[Sampler, threading.Event]

@@ -1,4 +1,4 @@
-"""What `top` draws: the blocks of managers, their order, and what a small screen leaves out."""
+"""The table of `top`: blocks of managers, their order, and the cuts for a small screen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_manager_has_its_host_its_workers_and_their_total() -> None:
     ]  # fmt: skip
 
 
-def test_a_store_is_told_of_beside_its_manager() -> None:
+def test_a_store_is_shown_beside_its_manager() -> None:
     told: dict[str, Any] = {
         "stored": 12_345,
         "dead_letters": 2,
@@ -66,7 +66,7 @@ REPEAT: dict[str, Any] = {
 }
 
 
-def test_what_repeats_is_shown_if_somebody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_are_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     repeats = [
@@ -90,7 +90,7 @@ def test_what_repeats_is_shown_if_somebody_asks(monkeypatch: pytest.MonkeyPatch)
         "↻ report  next ?  every 0:01:00  m:f  last –  ran 1,234",
     ]
     assert not any(line.startswith("↻") for line in render(shown))
-    # What there is no room for is left out first.
+    # Repeats are cut first.
     short = render(shown, height=9, view=View(repeats=True))
     assert [line[0] for line in short[-3:]] == ["t", "↻", "↻"]
     assert len(render(shown, height=6, view=View(repeats=True))) == 6
@@ -130,7 +130,7 @@ def test_workers_are_sorted_inside_their_manager() -> None:
     assert order(View("pending", reverse=True)) == ["0", "2", "1", "0", "1"]
 
 
-def test_a_silent_manager_keeps_what_it_told_or_says_that_it_told_nothing() -> None:
+def test_a_silent_manager_shows_its_last_answer_if_there_is_one() -> None:
     shown, rates = sampled(2, worker(0))
     silent = Snapshot(77, "0a1b2c3d", None)
     rates.add(3.0, [silent])
@@ -202,7 +202,7 @@ def blocks(*workers: int) -> list[Block]:
     ("room", "shown", "left_out"),
     [
         (16, [4, 6], 0),  # all: 7 lines and 9
-        (15, [4, 4], 0),  # two workers go for the line that says so
+        (15, [4, 4], 0),  # two workers make room for the line that counts them
         (14, [2, 4], 0),
         (10, [1, 1], 0),
         (9, [1], 1),
