@@ -19,8 +19,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ._scheduling.loopthread import Waiters, tell
-from ._scheduling.unheard import describe, tell_unheard
+from ._scheduling.loopthread import Waiters, call_in_loop
+from ._scheduling.unheard import describe, report_unheard
 from ._shipping.failures import traceback_of
 from .home import Home
 from .task import State, Task
@@ -169,7 +169,7 @@ class Outcomes:
                 self._tracebacks[index] = traceback_of(value)
         if task is not None:
             self._settle(task, index, state, value, decode)
-        self._tell()
+        self._notify()
 
     def _settle(
         self, task: Task[Any], index: int, state: State, value: Any, decode: Decode | None
@@ -179,7 +179,7 @@ class Outcomes:
             self._notified.add(index)
         task._settle(state, value, decode)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self._waiters:
             self._waiters.wake()
         if not self.left and self.dropped:
@@ -199,7 +199,7 @@ class Outcomes:
         if state is not State.FINISHED and self.first_bad is None:
             self.first_bad = first
         self.left -= len(values)
-        self._tell()
+        self._notify()
         return True
 
     def task(self, part: Part, index: int) -> Task[Any]:
@@ -282,7 +282,7 @@ class Outcomes:
         """
         self.dropped = True
         if not self.left and self._failed >= 0:
-            tell(self.parts[0].home.loop, self._report)
+            call_in_loop(self.parts[0].home.loop, self._report)
 
     def _report(self) -> None:
         """Report failures that nobody has received to the loop's exception handler, once."""
@@ -303,4 +303,4 @@ class Outcomes:
         part, kept = self.part_of(first), self if self.durable else None
         ref = part.home.ref(part.scheduler, part.first + first - part.offset, kept)
         value, decode = self.values[first], self._decode_of(first, State.FAILED)
-        tell_unheard(part.home.loop, message, value, decode, describe(self.name, None, ref))
+        report_unheard(part.home.loop, message, value, decode, describe(self.name, None, ref))

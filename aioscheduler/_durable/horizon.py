@@ -48,14 +48,14 @@ class Horizon(Generic[T]):
         is_whole: Whether there are no tasks behind it.
         ahead: The tasks of rule 2, by row.
         next: No task behind it is due earlier than this; None: there is none.
-        told: Called when a new task behind it is due earlier than all others there.
+        on_earlier: Called when a new task behind it is due earlier than all others there.
     """
 
     def __init__(self) -> None:
         self.reached: Position = FIRST
         self.is_whole = False
         self.next: int | None = None
-        self.told: Callable[[], object] = lambda: None
+        self.on_earlier: Callable[[], object] = lambda: None
         self.ahead: set[int] = set()
         self._unwritten: dict[int, Unwritten[T]] = {}  # by row, in order of stamps
         self._written = 0
@@ -86,7 +86,7 @@ class Horizon(Generic[T]):
         self._note(row.row, Unwritten(stamp, row, more))
         if self.next is None or row.due < self.next:
             self.next = row.due
-            self.told()
+            self.on_earlier()
 
     def strike(self, row: int, stamp: int) -> None:
         """Note that a task behind the horizon has ended."""

@@ -31,7 +31,7 @@ LAST: Position = ((1 << 63) - 1, (1 << 63) - 1)
 """Before and behind all tasks."""
 
 
-def place_of_id(id_: str) -> tuple[bool, bytes]:
+def order_of_id(id_: str) -> tuple[bool, bytes]:
     """Return the sort key of an id in `Store.scan_ids`: ids with lone surrogates come last."""
     try:
         return False, id_.encode()
@@ -309,7 +309,7 @@ class Store(Protocol):
         """
 
     def scan_ids(self, prefix: str, after: str | None, most: int) -> list[Row]:
-        """Return tasks whose ids begin with a prefix, behind the id `after`, by `place_of_id`.
+        """Return tasks whose ids begin with a prefix, behind the id `after`, by `order_of_id`.
 
         Tasks that cannot be read are left out, as by `scan`.
 

@@ -65,15 +65,24 @@ def read_repeats(connection: sqlite3.Connection, path: str) -> list[RepeatRow]:
 def _row_in(row: RepeatRow) -> tuple[Any, ...]:
     id_, text, terms, function, payload, key, options, *progress = row
     key = None if key is None else key_in(key)
-    return (text_in(id_), text_in(text), terms, function, payload, key, options, *_told(*progress))
+    return (
+        text_in(id_),
+        text_in(text),
+        terms,
+        function,
+        payload,
+        key,
+        options,
+        *_progress_columns(*progress),
+    )
 
 
 def _progress_in(progress: RepeatProgress) -> tuple[Any, ...]:
     id_, *rest = progress
-    return (*_told(*rest), text_in(id_))
+    return (*_progress_columns(*rest), text_in(id_))
 
 
-def _told(*progress: Any) -> tuple[Any, ...]:
+def _progress_columns(*progress: Any) -> tuple[Any, ...]:
     """Return the columns of a progress."""
     *numbers, paused, reason = progress
     return (*numbers, int(paused), None if reason is None else text_in(reason))

@@ -57,7 +57,7 @@ class StatsCollector:
         workers = tuple(
             _sum_up(worker, link, self._placement, usage) for worker, link in enumerate(links)
         )
-        shelved = Counter[str]() if self._keeper is None else self._keeper.shelf.tally.figures()
+        shelved = Counter[str]() if self._keeper is None else self._keeper.shelf.counter.figures()
         return ManagerStats(
             manager=self._manager,
             name=self._name,

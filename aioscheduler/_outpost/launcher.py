@@ -111,7 +111,7 @@ class Launcher:
         """Request an outpost."""
         self._numbers += 1
         self._asked[self._numbers] = asker
-        self._tell({"start": self._numbers, "secret": asker.secret.hex()})
+        self._send({"start": self._numbers, "secret": asker.secret.hex()})
 
     def end(self, asker: Asker) -> None:
         """End an outpost, or withdraw the request for it."""
@@ -119,7 +119,7 @@ class Launcher:
             for number, other in list(outposts.items()):
                 if other is asker:
                     del outposts[number]
-                    self._tell({"end": number})
+                    self._send({"end": number})
 
     async def close(self) -> None:
         """End the process, and return when it has ended. May be called again when cancelled."""
@@ -183,12 +183,12 @@ class Launcher:
         self._timer = loop.call_later(
             UP_TIME, self._give_up, f"it has not said in {UP_TIME:.0f} s whether it is up"
         )
-        self._tell({"settings": self._settings})
+        self._send({"settings": self._settings})
         asked, self._asked = self._asked, {}
         for asker in asked.values():
             self.ask(asker)
 
-    def _tell(self, line: dict[str, Any]) -> None:
+    def _send(self, line: dict[str, Any]) -> None:
         """Send a line; a launcher whose pipe is full does not read, and is killed."""
         process = self._process
         if process is None or process.stdin is None or process.stdin.closed:

@@ -134,8 +134,8 @@ class Refused(Exception):
 class Launcher:
     """Ray's driver: it obeys the lines of the host, and reports by lines."""
 
-    def __init__(self, settings: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
-        self._settings, self._tell = settings, tell
+    def __init__(self, settings: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+        self._settings, self._send = settings, send
         self._manager = settings.get("manager", os.getpid())
         self._wait_time = settings.get("wait_time", WAIT_TIME)
         self._options: dict[str, Any] = pickle.loads(base64.b64decode(settings["options"]))
@@ -235,7 +235,7 @@ class Launcher:
             host, port, node = await actor.listen.remote()
             waits.cancel()
             self._serving[number] = asyncio.Event()
-            self._tell({"started": number, "host": host, "port": port, "node": node})
+            self._send({"started": number, "host": host, "port": port, "node": node})
             while True:
                 try:
                     await actor.run.remote()
@@ -250,7 +250,7 @@ class Launcher:
             waits.cancel()
         if (serving := self._serving.pop(number, None)) is not None:
             serving.set()
-        self._tell({"lost": number, "text": text})
+        self._send({"lost": number, "text": text})
         if number in self._actors:
             await self._end(number)
         self._ending.discard(number)
@@ -287,7 +287,7 @@ class Launcher:
                 state = raywords.state(has, free)
             except Exception as error:  # noqa: BLE001 - as above
                 state = f"the cluster cannot be asked what it has: {error!r}"
-            self._tell({"waits": number, "text": f"it asks for {asked}; {state}"})
+            self._send({"waits": number, "text": f"it asks for {asked}; {state}"})
 
     def _placed(self, name: str) -> Any:
         return self._class.options(
@@ -337,14 +337,14 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
     connected = threading.Event()
     writing = threading.Lock()
 
-    def tell(line: dict[str, Any]) -> None:
+    def send(line: dict[str, Any]) -> None:
         with writing, suppress(OSError):  # the host is gone, and so our input ends
             out.write(json.dumps(line) + "\n")
 
     def give_up(text: str = "") -> None:
         """Exit, from any thread, whatever Ray is doing."""
         if text:
-            tell({"refused": text})
+            send({"refused": text})
         if launcher.is_local:
             leftovers.kill()
         os._exit(1)
@@ -357,7 +357,7 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
         else:
             give_up()
 
-    launcher = Launcher(settings, tell)
+    launcher = Launcher(settings, send)
     threading.Thread(target=read, daemon=True).start()
     text = (
         f"Ray has not found its cluster (address={settings['address']!r}) in "
@@ -373,7 +373,7 @@ async def _live(settings: dict[str, Any], out: TextIO) -> None:
         give_up(str(error))
     connected.set()
     watch.cancel()
-    tell({"up": True})
+    send({"up": True})
     await launcher.obey(lines)
     await launcher.withdraw()
     # If Ray does not end in time, exit.

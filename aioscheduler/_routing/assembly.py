@@ -93,7 +93,7 @@ class Assembly:
         router: Places its tasks.
         alive: Every running process is entered here.
         failed: Called when a part cannot go on.
-        tell_avoided: Called when the workers to avoid may have changed.
+        avoided_changed: Called when the workers to avoid may have changed.
 
     Attributes:
         keeper: The keeper of the store, once the links are made; None: there is no store.
@@ -111,7 +111,7 @@ class Assembly:
         router: Router,
         alive: Alive,
         failed: Callable[[Exception], None],
-        tell_avoided: Callable[[], None],
+        avoided_changed: Callable[[], None],
     ) -> None:
         self.keeper: Keeper | None = None
         self._owner = owner
@@ -121,7 +121,7 @@ class Assembly:
         self._router = router
         self._alive = alive
         self._failed = failed
-        self._tell_avoided = tell_avoided
+        self._tell_avoided = avoided_changed
         self._upstream = HostUpstream(manager, router)
 
     def make_local(self) -> LocalLink:

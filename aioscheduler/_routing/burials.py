@@ -53,7 +53,7 @@ class Burials:
         own = "" if kept.id is None else f" {kept.id!r}"
         self._last = f"row {kept.row}{own}: {headline_of(text)[:_LONGEST]}"
 
-    def tell(self) -> None:
+    def log(self) -> None:
         """Log which tasks have become dead letters since the last time.
 
         Nothing is logged if they can never be written: there are no such letters then.

@@ -17,8 +17,8 @@ from ..task import State
 from .ids import Address
 from .lookups import Lookups
 from .restoring import Admission, Early
+from .shelfcounter import ShelfCounter
 from .shelfhandles import ShelfHandles
-from .shelftally import ShelfTally
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class ClaimsShelf(Protocol):
     """What claims need of the shelf."""
 
     held: ShelfHandles
-    tally: ShelfTally
+    counter: ShelfCounter
 
     def strike(self, row: Row) -> None:
         """End a task in the file."""
@@ -119,7 +119,7 @@ class Claims:
     def _end(self, claim: Claim) -> None:
         if not claim.ended:
             claim.ended = True
-            self._shelf.tally.add(-1)
+            self._shelf.counter.add(-1)
             self._shelf.settle(claim.row.row, State.CANCELLED, None)
 
     def _near(self, claim: Claim) -> Address | None:
@@ -160,7 +160,7 @@ class Claims:
         held = self._shelf.held
         task = held.take(claim.row.row)
         alias = held.forget_alias(claim.row.row)
-        self._shelf.tally.add(-1)
+        self._shelf.counter.add(-1)
         if found is not None:
             kept = held.kept_of(found)
             if task is not None:

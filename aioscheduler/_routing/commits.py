@@ -25,7 +25,7 @@ from ..errors import StoreError
 log: logging.Logger = logging.getLogger("aioscheduler")
 
 FIRST_RETRY, LONGEST_RETRY = 1.0, 30.0  # seconds
-TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
+REPORT_AGAIN = 60.0  # seconds between two reports of the same trouble
 MOST_UNSAVED = 200_000  # changes kept while the store cannot write
 MOST_UNSAVED_BYTES = 64 << 20
 MUCH_UNSAVED = 50_000  # above it `flush` waits for the store
@@ -86,7 +86,7 @@ class Commits:
         self._waiters: deque[tuple[int, Callable[[StoreError | None], None]]] = deque()
         self._trouble: StoreError | None = None
         self._tries = 0
-        self._reported = -TELL_AGAIN
+        self._reported = -REPORT_AGAIN
         self._over: StoreError | None = None
 
     @property
@@ -265,7 +265,7 @@ class Commits:
             self.letters -= len(part.burials) - still
         if self._trouble is not None:
             log.warning("%s can be written again; nothing was lost", self._store.path)
-            self._trouble, self._tries, self._reported = None, 0, -TELL_AGAIN
+            self._trouble, self._tries, self._reported = None, 0, -REPORT_AGAIN
         strikes, burials = len(batch.strikes), len(batch.burials)
         if self.refused:  # rows that were never written cannot go
             strikes -= sum(row in self.refused for _, row in batch.strikes)
@@ -288,7 +288,7 @@ class Commits:
         if self._finishing:  # little time is left
             delay = FIRST_RETRY
         self._tries += 1
-        if now - self._reported >= TELL_AGAIN:
+        if now - self._reported >= REPORT_AGAIN:
             self._reported = now
             log.error(
                 "%s; %s changes of durable tasks wait for it; tasks go on, and writing is retried",

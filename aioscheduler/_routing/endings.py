@@ -83,7 +83,7 @@ class Endings:
         self._unheard: dict[int, tuple[str, str | None]] = {}
         self._may_name = _UNHEARD_NAMED
 
-    def tell(
+    def report(
         self,
         change: Change,
         values: Sequence[Any] = (),
@@ -115,7 +115,7 @@ class Endings:
         outcomes = values
         if state is State.CANCELLED:
             values, decode = [None] * len(ended), None
-            self.failures.tell(ended, self._home.ref)
+            self.failures.log_cancelled(ended, self._home.ref)
         if self._own_ids or self._ids.leads:  # before listeners run, which may use one
             self._ids.ended(self._worker, ended)
         self._counts[state.value] += len(ended)
@@ -147,7 +147,7 @@ class Endings:
         known = len(numbers) if change.refused is None else numbers.index(change.refused)
         self._counts["retried"] += change.waiting
         self.failures.note(change.scheduler, numbers[:known], lines[:known])
-        self.tell(change)
+        self.report(change)
 
     def _settle_rows(
         self, scheduler: int, numbers: Sequence[int], values: Sequence[Any], decode: Decode | None
@@ -200,7 +200,7 @@ class Endings:
             if self._keeping is not None:
                 self._keeping.ended(numbers, state, [value] * len(numbers))
             if state is State.CANCELLED:
-                self.failures.tell(numbers, self._home.ref)
+                self.failures.log_cancelled(numbers, self._home.ref)
             self.listeners.settle_alike(numbers, state, value)
             self._book.forget(numbers)
         self._counter.count_emptied(self._worker)

@@ -27,7 +27,7 @@ from .._scheduling.alarm import next_tick
 from .._scheduling.holdback import seems_to_end
 from .._scheduling.lateness import History
 from .._scheduling.lifespan import Lifespan
-from .._scheduling.unheard import tell_unheard
+from .._scheduling.unheard import report_unheard
 from .._shipping.hostcatalog import HostCatalog
 from .._transport.pipe import abandon
 from ..errors import ManagerClosed, StoreError, WorkerStartError
@@ -247,7 +247,7 @@ class Fleet:
                 "make a new one"
             )
             # Nothing the handler raises may pass: our caller must still end its worker's tasks.
-            tell_unheard(self._loop_thread.loop, message, reason, None)
+            report_unheard(self._loop_thread.loop, message, reason, None)
 
     def loop_ended(self) -> None:
         """Give up, as the loop is closed or will not run any more: no task can end."""

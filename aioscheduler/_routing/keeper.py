@@ -36,7 +36,7 @@ from .keeping import Keeping
 from .letters import Letters
 from .lookups import Lookups
 from .marks import Marks
-from .opened import check_kind, tell_of_clock
+from .opened import check_kind, warn_of_clock
 from .paging import Paging
 from .restoring import Admission, Restoring
 from .shelf import Shelf
@@ -221,7 +221,7 @@ class Keeper:
         assert self._admission is not None
         assert self._loop is not None
         now = self._clock()
-        tell_of_clock(self.store.path, opening.heartbeat, now)
+        warn_of_clock(self.store.path, opening.heartbeat, now)
         self.group.next_row = opening.next_row
         self.where.store = f"{opening.identity:032x}"
         self.commits.tasks, self.commits.letters = opening.tasks, opening.letters
@@ -243,7 +243,7 @@ class Keeper:
             *(
                 self._lookups.settle,
                 self._admission.flush,
-                self.shelf.tally.take,
+                self.shelf.counter.take,
                 self.shelf.recount,
                 self._fail,
             ),
@@ -306,7 +306,7 @@ class Keeper:
         if not self.is_open or self._closing is not None:
             return
         now = self._clock()
-        self._burials.tell()
+        self._burials.log()
         self._suspects.look_after(now)
         self.shelf.held.forget_dropped()
         self._lookups.look_after()
@@ -356,7 +356,7 @@ class Keeper:
         self._lookups.stop()
         if lost := self.shelf.close(self._reason):
             log.error("%s new tasks are not in %s, and are lost", f"{lost:,}", self.store.path)
-        self._burials.tell()
+        self._burials.log()
         self.commits.stop(StoreError(f"{self.store.path} was closed with its manager"))
         try:
             async with asyncio.timeout(CLOSE_PATIENCE):

@@ -53,7 +53,7 @@ class LastFailures:
             for number in numbers:
                 self._lines.pop(number, None)
 
-    def tell(self, cancelled: Iterable[int], ref: Callable[[int, int], object]) -> None:
+    def log_cancelled(self, cancelled: Iterable[int], ref: Callable[[int, int], object]) -> None:
         """Log why the last attempts of cancelled tasks failed.
 
         Args:

@@ -21,7 +21,7 @@ from .._scheduling.engine import Engine
 from .._scheduling.few import Few
 from .._scheduling.holdback import seems_to_end
 from .._scheduling.order import Order
-from .._scheduling.unheard import tell_unheard
+from .._scheduling.unheard import report_unheard
 from .._shipping.failures import text_of_unasked
 from .._shipping.payloads import make_failure
 from .._shipping.propagation import Propagation
@@ -248,7 +248,7 @@ class LocalRunner:
             close(entry)
             self.few.forget(number)
             self._end(engine, number, entry, State.FAILED, error)
-        tell_unheard(self.loop, "a scheduler could not start its due tasks", error, None)
+        report_unheard(self.loop, "a scheduler could not start its due tasks", error, None)
 
     def _is_kept(self, number: int) -> bool:
         """Whether a task is durable, and nobody has asked for its end."""

@@ -15,7 +15,7 @@ HEARTBEAT_SLACK = 3 * SECOND
 second, and workers may outlive their host by two."""
 
 
-def tell_of_clock(path: str, heartbeat: int, now: int) -> None:
+def warn_of_clock(path: str, heartbeat: int, now: int) -> None:
     """Log a warning if the clock was set back since the last host."""
     if heartbeat > now + HEARTBEAT_SLACK:
         log.warning(

@@ -40,7 +40,7 @@ SLICE = 256
 PLAIN_SLICE = 1024
 """The same for plain tasks, at a quarter of the cost."""
 
-_TELL_AGAIN = 60.0  # seconds between two reports of the same trouble
+_REPORT_AGAIN = 60.0  # seconds between two reports of the same trouble
 
 
 class Paging:
@@ -92,7 +92,7 @@ class Paging:
         self._task: asyncio.Task[None] | None = None
         self._is_over = False
         self._complaint = ""
-        self._reported_at = -_TELL_AGAIN
+        self._reported_at = -_REPORT_AGAIN
 
     @property
     def _until(self) -> int:
@@ -130,7 +130,7 @@ class Paging:
         """
         await self._read(check)
         self._alarm = Alarm(loop, self._clock)
-        self._where.horizon.told = self._set_alarm
+        self._where.horizon.on_earlier = self._set_alarm
         self._set_alarm()
 
     def _set_alarm(self) -> None:
@@ -191,6 +191,6 @@ class Paging:
     def _complain(self, complaint: str) -> None:
         """Log what is wrong with the file, once a minute."""
         now = asyncio.get_running_loop().time()
-        if complaint and (complaint != self._complaint or now - self._reported_at >= _TELL_AGAIN):
+        if complaint and (complaint != self._complaint or now - self._reported_at >= _REPORT_AGAIN):
             log.error("%s", complaint)
             self._complaint, self._reported_at = complaint, now

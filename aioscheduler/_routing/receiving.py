@@ -134,7 +134,7 @@ class Receiver:
             raise wire.WireError(f"no frame of a worker: {scheduler!r}, {numbers!r:.80}")
 
     def _take(self, change: Change) -> None:
-        self._endings.tell(change)
+        self._endings.report(change)
         self._refuse(change)
 
     def _refuse(self, change: Change) -> None:
@@ -198,9 +198,9 @@ class Receiver:
             changes = [self._book.finished(scheduler, numbers, state)]
         for change in changes:
             if change.state is State.LOST:
-                self._endings.tell(change, self._endings.lost_by_close(change.ended))
+                self._endings.report(change, self._endings.lost_by_close(change.ended))
             else:
-                self._endings.tell(change, payloads, decode, large, ending)
+                self._endings.report(change, payloads, decode, large, ending)
         self._refuse(changes[-1])
         if self._wear is not None:
             self._wear.ran(ran)

@@ -53,12 +53,12 @@ class Recovery:
         """
         book, endings = self._book, self._endings
         for change in book.died([self.begun(process, n) for n in range(book.schedulers)]):
-            endings.tell(change)
+            endings.report(change)
         cause, blocked = self._supervisor.cause, self._blocked(process)
         if blocked is not None:
             for change in book.lose(*blocked):
                 errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
-                endings.tell(change, errors)
+                endings.report(change, errors)
             cause = f"another task is to blame: {cause}"
         waiting, running = len(book.ledger) - book.ledger.running, book.ledger.running
         go = "task goes" if waiting == 1 else "tasks go"
@@ -69,7 +69,7 @@ class Recovery:
             fate += f"; {_describe(running, sum(len(c.ended) for c in changes))} ({named})"
         for change in changes:
             errors = [self._lost(exitcode, True, number, cause) for number in change.ended]
-            endings.tell(change, errors)
+            endings.report(change, errors)
         return fate, running
 
     def begun(self, process: WorkerHandle, scheduler: int) -> tuple[int, int] | None:

@@ -163,7 +163,7 @@ class RemoteLink(RemoteHome):
         """End the process, by force if need be, and settle every task."""
         self.book.closing = True
         self._sender.now()
-        self._sender.stop_telling()
+        self._sender.stop_updating()
         await self.supervisor.close(timeout, self._endings.describe_running)
 
     def kill(self, reason: Exception) -> None:
@@ -195,8 +195,8 @@ class RemoteLink(RemoteHome):
         """Send a new process everything: definitions, tasks, and then BOOT."""
         self._process = process
         for change in self.book.drop_asked():
-            self._endings.tell(change)
-        self._sender.tell(process, *self._outbox.restart())
+            self._endings.report(change)
+        self._sender.update(process, *self._outbox.restart())
 
     def receive(self, frame: wire.Frame) -> None:
         """Process a frame of the worker.
@@ -347,7 +347,7 @@ class RemoteLink(RemoteHome):
             self._ids.release(self._worker, number)
         if self._keeping is not None:
             self._keeping.withdrawn(number)
-        self._endings.tell(change)
+        self._endings.report(change)
         self._sender.soon()
         return True
 

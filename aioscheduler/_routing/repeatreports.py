@@ -83,10 +83,10 @@ class RepeatReports:
             self._log_at = now + TELL_EVERY
         elif now >= self._log_at:
             self._log_at = now + TELL_EVERY
-            self.tell_skips()
+            self.log_skips()
             self._log_unknown()
 
-    def tell_skips(self) -> None:
+    def log_skips(self) -> None:
         """Log which times were skipped since the last report."""
         if self._skips:
             named = [f"{id_!r} {times:,}" for id_, times in self._skips.most_common(_MOST_NAMED)]

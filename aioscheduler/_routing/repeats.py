@@ -168,7 +168,7 @@ class Repeats:
                 log.exception("the repeats of the file could not all be read")
         self._is_over = True
         self._agenda.stop()
-        self._reports.tell_skips()
+        self._reports.log_skips()
         with suppress(RuntimeError):  # of a closed loop, where nobody waits any more
             if self._read is not None and not self._read.done():
                 self._read.set_result(None)

@@ -47,7 +47,7 @@ class Sender:
         """Prepare for the first process."""
         self._loop, self._ready = loop, loop.create_future()
 
-    def tell(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
+    def update(self, process: WorkerHandle, frames: Iterator[bytes], blobs: Blobs) -> None:
         """Bring a new process up to date, and then send BOOT."""
         assert self._loop is not None
         self._updating = self._loop.create_task(self._update(process, frames, blobs))
@@ -64,7 +64,7 @@ class Sender:
 
         def go_on() -> None:
             if updating is self._updating:  # else the process has ended, or must
-                self.tell(process, frames, blobs)
+                self.update(process, frames, blobs)
 
         if updating is self._updating and self._loop is not None:
             HoldBack(go_on).begin(self._loop)
@@ -88,7 +88,7 @@ class Sender:
 
     def disconnect(self) -> None:
         """Stop sending to the present process; `flush` waits for the next one."""
-        self.stop_telling()
+        self.stop_updating()
         self._process = None
         if self._ready is not None and self._ready.done() and self._loop is not None:
             self._ready = self._loop.create_future()
@@ -98,7 +98,7 @@ class Sender:
         self.disconnect()
         self._release()
 
-    def stop_telling(self) -> None:
+    def stop_updating(self) -> None:
         """Stop bringing a new process up to date: it must end."""
         if self._updating is not None:
             self._updating.cancel()

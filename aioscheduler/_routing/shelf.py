@@ -29,10 +29,10 @@ from .drafts import Draft, Drafts
 from .ids import Address
 from .lookups import Lookups
 from .restoring import Admission, Restoring
+from .shelfcounter import ShelfCounter
 from .shelfhandles import ShelfHandles
 from .shelfhome import CANCEL, ShelfHome
 from .shelflisting import ShelfListing
-from .shelftally import ShelfTally
 from .whereabouts import Whereabouts
 
 SHELF = -1
@@ -56,7 +56,7 @@ class Shelf(ShelfHome):
 
     Attributes:
         held: The handles, batches, ids and aliases of tasks.
-        tally: Counts the tasks.
+        counter: Counts the tasks.
         claims: New tasks whose ids may be taken, which is not known yet.
         requests: Requests that wait for the file's answer: due times, or CANCEL.
     """
@@ -79,7 +79,7 @@ class Shelf(ShelfHome):
         self.identity: int = secrets.randbits(128)
         self.new_due: Callable[[datetime | timedelta | None], int] = new_due
         self.held = ShelfHandles(self, timed, where, drafts, self._is_known)
-        self.tally = ShelfTally()
+        self.counter = ShelfCounter()
         self._timed = timed
         self._group = group
         self._commits = commits
@@ -106,12 +106,12 @@ class Shelf(ShelfHome):
         self.loop, self._admission, self._restoring = loop, admission, restoring
         self._commits.written = self._written
         self.claims.open(admission)
-        self.tally.told = admission.count_shelved
-        self.tally.add(count)
+        self.counter.changed = admission.count_shelved
+        self.counter.add(count)
 
     def recount(self) -> None:
         """Correct the count, as no task of the file is behind the horizon."""
-        self.tally.add(self._where.horizon.count() + len(self.claims) - self.tally.count)
+        self.counter.add(self._where.horizon.count() + len(self.claims) - self.counter.count)
 
     # ---- new tasks
 
@@ -137,7 +137,7 @@ class Shelf(ShelfHome):
     def _accept(self, due: int, draft: Draft, replace: bool, sure: bool) -> tuple[Row, Kept]:
         row = self._drafts.row(self._group.new_row(), due, draft)
         kept = Kept.of(row)
-        self.tally.add(1)
+        self.counter.add(1)
         if row.id is None or sure or self._where.horizon.is_whole:
             self.enter(row, kept)
         else:
@@ -162,7 +162,7 @@ class Shelf(ShelfHome):
             assert kept.new is not None
             put(kept.new, kept, kept.stamp)
         self.held.add(outcomes, offset, made[0].row, len(made), dues)
-        self.tally.add(len(made))
+        self.counter.add(len(made))
         self._commits.soon()
 
     def _written(self, stamp: int) -> None:
@@ -171,7 +171,7 @@ class Shelf(ShelfHome):
         if refused:
             for row in [each.row for each in horizon.unwritten() if each.row in refused]:
                 horizon.strike(row, self._group.stamp)
-                self.tally.add(-1)
+                self.counter.add(-1)
                 self.settle(row, State.LOST, refused[row])
         horizon.written(stamp)
 
@@ -195,7 +195,7 @@ class Shelf(ShelfHome):
             if row is None or row.row in self._where or self._is_known(row.row) is False:
                 return None
             task = self.held.hand_out(row.row)
-            self.held.tell(task, row, self.held.kept_of(row))
+            self.held.fill(task, row, self.held.kept_of(row))
             return task
 
         return await self._lookups.find(id_, read)
@@ -211,7 +211,7 @@ class Shelf(ShelfHome):
 
     def _take(self, row: Row, kept: Kept, doubted: bool = False) -> None:
         assert self._restoring is not None
-        self.tally.add(-1)
+        self.counter.add(-1)
         self._restoring.take(row, {}, kept, doubted)
         self._commits.soon()
 
@@ -291,7 +291,7 @@ class Shelf(ShelfHome):
         if row is not None:
             task = self.held.find(number)
             if task is not None and what != CANCEL:  # else it may have lost its id
-                self.held.tell(task, row, self.held.kept_of(row))
+                self.held.fill(task, row, self.held.kept_of(row))
             if what is not None:
                 self._do(row, what)
         elif self._restoring.waits(number):
@@ -314,7 +314,7 @@ class Shelf(ShelfHome):
     def _strike(self, row: int, kept: Kept) -> None:
         self._group.strike(kept)
         self._where.horizon.strike(row, self._group.stamp)
-        self.tally.add(-1)
+        self.counter.add(-1)
         self.settle(row, State.CANCELLED, None)
         self._commits.soon()
 
@@ -378,7 +378,7 @@ class Shelf(ShelfHome):
         self.settle(row, State.CANCELLED, None)
 
     def settle(self, row: int, state: State, value: Any) -> None:
-        self.tally.ended[state.value] += 1
+        self.counter.ended[state.value] += 1
         self.requests.pop(row, None)
         self.held.settle(row, state, value)
 
@@ -394,6 +394,6 @@ class Shelf(ShelfHome):
             if not self._commits.has(self.held.kept_of(row).stamp):
                 lost.add(row.row)
         self.held.close(reason, lost)
-        self.tally.close(len(lost), State.CANCELLED if reason is None else State.LOST)
+        self.counter.close(len(lost), State.CANCELLED if reason is None else State.LOST)
         self.claims.clear()
         return len(lost)

@@ -88,7 +88,7 @@ class ShelfHandles:
         """Return the handle of a task, if it or its batch is held."""
         return self._listeners.handle_of(row) or self._parts.task(row)
 
-    def tell(self, task: Task[Any], row: Row, kept: Kept) -> None:
+    def fill(self, task: Task[Any], row: Row, kept: Kept) -> None:
         """Fill in a handle."""
         _keep(task, kept)
         task._label = self._drafts.name(row)
@@ -102,7 +102,7 @@ class ShelfHandles:
         other = self.find(row.row)
         if other is None:
             self._listeners.put(task, 0, row.row)
-            self.tell(task, row, kept)
+            self.fill(task, row, kept)
         else:
             task._follow(other)
 

@@ -68,9 +68,9 @@ class ShelfHome:
             return None
         task = self.held.hand_out(number)
         if claim is not None:
-            self.held.tell(task, claim.row, claim.kept)
+            self.held.fill(task, claim.row, claim.kept)
         elif unwritten is not None and unwritten.row is not None:
-            self.held.tell(task, unwritten.row, self.held.kept_of(unwritten.row))
+            self.held.fill(task, unwritten.row, self.held.kept_of(unwritten.row))
         else:
             self._ask(number, 0)
         return task

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from .._durable.records import FIRST, Row, Store, place_of_id
+from .._durable.records import FIRST, Row, Store, order_of_id
 from .._scheduling.clock import to_datetime
 from ..inspection import TaskInfo, Wanted
 from ..task import State
@@ -119,7 +119,7 @@ class ShelfListing:
     def _key(self, row: Row) -> tuple[Any, ...]:
         if self._wanted.id_prefix is None:
             return row.bucket, row.row
-        return place_of_id(row.id or "")
+        return order_of_id(row.id or "")
 
     def _has_passed(self, row: Row) -> bool:
         if self._passed is None:

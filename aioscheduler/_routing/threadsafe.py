@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from .._scheduling.coroutines import check_awaitable, close_unstarted, name_of
-from .._scheduling.loopthread import tell
+from .._scheduling.loopthread import call_in_loop
 from .._scheduling.unheard import TASK, describe
 from .._shipping.propagation import Propagation
 from ..task import State, Task
@@ -184,7 +184,7 @@ class ThreadFuture(Future[T]):
                 "exception": super().exception(0),
                 TASK: describe(self._name, id_, ref),
             }
-            tell(self._loop, self._loop.call_exception_handler, context)
+            call_in_loop(self._loop, self._loop.call_exception_handler, context)
 
     @property
     def is_on_its_way(self) -> bool:
@@ -205,7 +205,7 @@ class ThreadFuture(Future[T]):
         """Cancel the task; False if it has ended. Any thread may call this."""
         cancelled = super().cancel()
         if cancelled:
-            tell(self._loop, self._take_cancellation)
+            call_in_loop(self._loop, self._take_cancellation)
         return cancelled
 
     def relay(self) -> None:

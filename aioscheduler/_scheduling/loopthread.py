@@ -167,7 +167,9 @@ class Waiters(list[asyncio.Future[None]]):
                 waiter.set_result(None)
 
 
-def tell(loop: asyncio.AbstractEventLoop | None, callback: Callable[..., Any], *args: Any) -> None:
+def call_in_loop(
+    loop: asyncio.AbstractEventLoop | None, callback: Callable[..., Any], *args: Any
+) -> None:
     """Schedule a callback in a loop, from any thread and from garbage collection."""
     if loop is not None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to notify

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .loopthread import tell
+from .loopthread import call_in_loop
 
 log: logging.Logger = logging.getLogger("aioscheduler")
 
@@ -38,7 +38,7 @@ class Unseen:
 
     def __del__(self) -> None:
         if not self.seen:
-            tell(self._args[0], report, *self._args)
+            call_in_loop(self._args[0], report, *self._args)
 
 
 def report(
@@ -49,7 +49,7 @@ def report(
     task: dict[str, Any] | None = None,
 ) -> None:
     """Report a failure that nobody awaits to the loop's exception handler."""
-    tell_unheard(loop, f"{who}: its failure was never awaited", value, decode, task)
+    report_unheard(loop, f"{who}: its failure was never awaited", value, decode, task)
 
 
 def describe(name: str, id_: str | None, ref: object) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def describe(name: str, id_: str | None, ref: object) -> dict[str, Any]:
     return {"name": name, "id": id_, "ref": ref}
 
 
-def tell_unheard(
+def report_unheard(
     loop: asyncio.AbstractEventLoop | None,
     message: str,
     value: Any,

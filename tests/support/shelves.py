@@ -259,7 +259,7 @@ class Place:
         found = horizon.take(page.rows, reached)
         for row, kept in found:
             self.restored.take(row, {}, kept)
-        self.shelf.tally.take(len(found))
+        self.shelf.counter.take(len(found))
         horizon.expect(page.behind)
         horizon.end(begun)
 

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aioscheduler._scheduling.loopthread import tell
+from aioscheduler._scheduling.loopthread import call_in_loop
 from aioscheduler._transport import wire
 from aioscheduler._transport.logrecords import pack_record
 from aioscheduler._transport.pipe import Pipe
@@ -87,7 +87,7 @@ class Forwarder:
         """Make the loop write the backlog, in a turn of its own; may be called in any thread."""
         if not self._woken and self._loop is not None:
             self._woken = True
-            tell(self._loop, self._write)
+            call_in_loop(self._loop, self._write)
 
     def answered(self) -> None:
         """Go on: the host has handled the last frame."""

@@ -13,7 +13,7 @@ from aioscheduler._durable.records import (
     Row,
     StoreGone,
     Unwritable,
-    place_of_id,
+    order_of_id,
 )
 from aioscheduler._durable.sqlite import SQLiteStore
 
@@ -55,4 +55,4 @@ def test_ids_are_read_in_order_of_their_places() -> None:
     store.commit(Batch([Function(1, "f", "m:f", False)], puts=puts, next_row=99))
     found = [row.id for row in store.scan_ids("", None, 99)]
     store.close(clean=True)
-    assert found == sorted(ids, key=lambda id_: place_of_id(id_))
+    assert found == sorted(ids, key=lambda id_: order_of_id(id_))

@@ -89,7 +89,7 @@ def test_each_worker_is_listed_and_the_totals_are_their_sums() -> None:
 def test_the_figures_of_a_store_are_there() -> None:
     figures = {name: number for number, name in enumerate(STORE_FIGURES, 3)}
     shelved = Counter(pending=7, cancelled=2)
-    shelf = SimpleNamespace(tally=SimpleNamespace(figures=lambda: shelved))
+    shelf = SimpleNamespace(counter=SimpleNamespace(figures=lambda: shelved))
     keeper: Any = SimpleNamespace(figures=lambda: figures, shelf=shelf)
     collector = StatsCollector(
         "ab", "bots", [], Placement([1], by_worker=True), History(), REPEATS, keeper

@@ -23,24 +23,24 @@ def test_they_are_written_with_their_time() -> None:
 
 def test_dead_letters_are_logged_once_and_in_sums(caplog: pytest.LogCaptureFixture) -> None:
     burials = Burials(Group(1), lambda: 77, lambda _: True)
-    burials.tell()
+    burials.log()
     assert not caplog.records
     bury(burials, 3, Reason.FAILED, "Traceback\n  line\nValueError: 5\n\n", id_="a")
-    burials.tell()
+    burials.log()
     assert caplog.messages == [
         "a durable task is a dead letter (failed: 1); the last is row 3 'a': ValueError: 5; see "
         "manager.dead_letters()"
     ]
     noted = "Traceback\n  line\nValueError: 6\n: in two lines\nattempt 2 of 2\n"
     bury(burials, 4, Reason.FAILED, noted)
-    burials.tell()
+    burials.log()
     assert "row 4: ValueError: 6; see" in caplog.messages[-1]
     caplog.clear()
     for row in range(1500):
         bury(burials, row, Reason.UNREADABLE if row % 3 else Reason.FAILED, "")
     bury(burials, 7000, Reason.TOO_LATE, "x" * 1000)
-    burials.tell()
-    burials.tell()
+    burials.log()
+    burials.log()
     assert caplog.messages == [
         "1,501 durable tasks are dead letters (failed: 500, unreadable: 1,000, too_late: 1); the "
         f"last is row 7000: {'x' * 300}; see manager.dead_letters()"
@@ -53,12 +53,12 @@ def test_nothing_is_said_of_letters_that_can_never_be_written(
     reached = 1
     burials = Burials(Group(1), lambda: 77, lambda stamp: stamp <= reached)
     bury(burials, 3, Reason.LOST, "first")
-    burials.tell()
+    burials.log()
     bury(burials, 4, Reason.LOST, "second")
-    burials.tell()
+    burials.log()
     reached = 3
     bury(burials, 5, Reason.LOST, "third")
-    burials.tell()
+    burials.log()
     assert [message.partition(";")[2].partition(";")[0] for message in caplog.messages] == [
         " the last is row 3: first",
         " the last is row 5: third",

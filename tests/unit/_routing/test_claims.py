@@ -82,7 +82,7 @@ async def test_a_task_is_put_when_it_is_known_that_nobody_has_its_id(place: Plac
     assert place.file()[task._number].id == "a"
     assert len(place.shelf.claims) == 0
     assert task._number not in place.shelf.claims
-    assert place.shelf.tally.figures() == {"pending": 2}
+    assert place.shelf.counter.figures() == {"pending": 2}
 
 
 async def test_a_task_whose_time_the_horizon_has_reached_meanwhile_comes_into_memory(
@@ -118,7 +118,7 @@ async def test_a_claim_that_is_cancelled_is_over_at_once(place: Place) -> None:
     assert not place.shelf.reschedule(0, task._number, FARTHEST)
     await place.turn()
     assert place.rest() == {1: FAR}
-    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+    assert place.shelf.counter.figures() == {"pending": 1, "cancelled": 1}
 
 
 async def test_after_the_end_no_claim_goes_on(place: Place) -> None:
@@ -140,7 +140,7 @@ async def test_the_new_handle_leads_to_the_task_of_the_file(place: Place) -> Non
     assert (task._number, task.id, task.due) == (1, "a", to_datetime(FAR))
     assert place.rest() == {1: FAR}
     assert place.handle(1) is task
-    assert place.shelf.tally.figures() == {"pending": 1}
+    assert place.shelf.counter.figures() == {"pending": 1}
 
 
 async def test_both_handles_lead_to_the_same_task(place: Place) -> None:
@@ -254,7 +254,7 @@ async def test_the_claimant_has_the_id_though_another_is_found_by_it(place: Plac
     place.start(row_of(1, FAR, "a"))
     new = place.schedule(FARTHER, "a", replace=True)
     before = place.shelf.held.hand_out(1)
-    place.shelf.held.tell(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # found
+    place.shelf.held.fill(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # found
     assert place.shelf.address("a") == (-1, 0, new._number)
     await place.turn()
     assert before.cancelled()
@@ -394,6 +394,6 @@ async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
             assert task.id == "a"
     assert len({(task._home, task._number) for task, v in tasks if v in model.dues}) <= 1
     here = [row for row in place.file() if row not in place.where]
-    assert place.shelf.tally.count == place.admitted.shelved == len(here)
+    assert place.shelf.counter.count == place.admitted.shelved == len(here)
     assert len(place.shelf.claims) == 0
     place.store.close(clean=True)

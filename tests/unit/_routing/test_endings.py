@@ -75,15 +75,15 @@ def decode(value: int) -> int:
 async def test_handles_and_counters_are_notified(place: Place) -> None:
     place.add(3)
     task = place.endings.listeners.hand_out(0, 1, 5, "task")
-    place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [5, 6, 7], decode)
+    place.endings.report(Change(0, 0, [0, 1], State.FINISHED), [5, 6, 7], decode)
     assert task.result() == 60
     assert place.told == [("ended", 3, 0, 2)]
     assert place.counts == {"finished": 2}
 
 
 async def test_what_changes_without_an_end_is_only_counted(place: Place) -> None:
-    place.endings.tell(Change(1, -4))
-    place.endings.tell(Change(1))
+    place.endings.report(Change(1, -4))
+    place.endings.report(Change(1))
     assert place.told == [("waiting", 3, 1, -4)]
     assert not place.counts
 
@@ -93,14 +93,14 @@ async def test_the_rows_of_a_batch_are_settled_at_once(place: Place) -> None:
     outcomes = Outcomes(4)
     batch: Batch[int] = Batch(outcomes)
     place.endings.listeners.add(Part(outcomes, 0, place, 0, 1, 4, 5))
-    place.endings.tell(Change(0, 0, [0, 1, 2, 5, 3, 4], State.FINISHED), list(range(6)), decode)
+    place.endings.report(Change(0, 0, [0, 1, 2, 5, 3, 4], State.FINISHED), list(range(6)), decode)
     assert await batch == [1, 2, 4, 5]  # the values are the results themselves
 
 
 async def test_a_cancelled_task_has_no_outcome_whatever_came(place: Place) -> None:
     place.add(1)
     task = place.endings.listeners.hand_out(0, 0, 5, "task")
-    place.endings.tell(Change(0, -1, [0]), [b"odd"], decode)
+    place.endings.report(Change(0, -1, [0]), [b"odd"], decode)
     assert task.cancelled()
     assert place.told == [("waiting", 3, 0, -1), ("ended", 3, 0, 1)]
 
@@ -116,8 +116,8 @@ async def test_what_is_retried_is_counted_and_reported_to_nobody(
         assert place.told == [("waiting", 3, 0, 1), ("ended", 3, 0, 1)]
         assert place.counts == {"retried": 1, "cancelled": 1}
         assert len(place.endings.failures) == 1
-        place.endings.tell(Change(0, -1, [0]))
-        place.endings.tell(Change(0, -1, [1]))
+        place.endings.report(Change(0, -1, [0]))
+        place.endings.report(Change(0, -1, [1]))
     told = [record.getMessage() for record in caplog.records]
     assert told == [
         f"task m/1/0/{n} was cancelled while it waited for another attempt; "
@@ -144,7 +144,7 @@ async def test_what_was_too_late_is_counted(place: Place) -> None:
     place.add(2)
     tasks = [place.endings.listeners.hand_out(0, n, 5, "task") for n in range(2)]
     late = Change(0, 0, [0, 1], State.FAILED)
-    place.endings.tell(late, [ValueError(), ValueError()], None, ending=wire.TOO_LATE)
+    place.endings.report(late, [ValueError(), ValueError()], None, ending=wire.TOO_LATE)
     assert all(isinstance(task.exception(), ValueError) for task in tasks)
     assert place.counts == {"failed": 2, "too_late": 2}
 
@@ -152,7 +152,7 @@ async def test_what_was_too_late_is_counted(place: Place) -> None:
 async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place) -> None:
     place.add(2)
     tasks = [place.endings.listeners.hand_out(0, n, 5, "task") for n in range(2)]
-    place.endings.tell(Change(0, 0, [0, 1], State.FINISHED), [NO_MEMORY, 4], decode, True)
+    place.endings.report(Change(0, 0, [0, 1], State.FINISHED), [NO_MEMORY, 4], decode, True)
     assert isinstance(tasks[0].exception(), RemoteError)
     assert tasks[1].result() == 40
     assert +place.counts == {"failed": 1, "finished": 1}
@@ -161,7 +161,7 @@ async def test_an_outcome_without_memory_is_a_failure_that_says_so(place: Place)
 async def test_no_end_is_reported_without_its_outcome(place: Place) -> None:
     place.add(2)
     with pytest.raises(ValueError, match="1 outcomes for 2 tasks that are failed"):
-        place.endings.tell(Change(0, 0, [0, 1], State.FAILED), [ValueError()])
+        place.endings.report(Change(0, 0, [0, 1], State.FAILED), [ValueError()])
     assert not place.told
     assert not place.counts
 
@@ -175,7 +175,7 @@ async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
     place.endings.name_unheard(numbers)
     place.book.finished(0, numbers, State.FAILED)
     errors = [ValueError(n) for n in numbers]
-    place.endings.tell(Change(0, 0, numbers, State.FAILED), errors)
+    place.endings.report(Change(0, 0, numbers, State.FAILED), errors)
     messages = [report["message"] for report in reports]
     tasks = [report["scheduled_task"] for report in reports]
     reports.clear()
@@ -191,7 +191,7 @@ async def test_an_alias_is_known_while_its_end_is_reported(
 ) -> None:
     place.book.adopt(0, 5, 7, 1, None, 1 << 50)
     place.book.outbox.take()
-    place.endings.tell(Change(0, 0, [0], State.FAILED), [ValueError()])
+    place.endings.report(Change(0, 0, [0], State.FAILED), [ValueError()])
     assert str(1 << 50) in reports.pop()["message"]
     assert place.book.alias_of(0) == 0
 

@@ -350,7 +350,7 @@ async def test_the_number_of_new_tasks_lost_at_a_close_is_logged(
     place.keeper.commits.stop(GONE)
     await place.close()
     assert caplog.messages[0] == "3 new tasks are not in tasks.db, and are lost"
-    assert place.keeper.shelf.tally.figures() == {"cancelled": 3}
+    assert place.keeper.shelf.counter.figures() == {"cancelled": 3}
 
 
 async def test_a_store_that_cannot_be_closed_is_logged(

@@ -27,7 +27,7 @@ def test_one_line_is_logged_for_each_cancelled_task(told: pytest.LogCaptureFixtu
     failures.forget([5, 99])
     assert len(failures) == 2
     for _ in range(2):
-        failures.tell(range(10), ref)
+        failures.log_cancelled(range(10), ref)
     assert [(record.levelname, record.args) for record in told.records] == [
         ("INFO", ("1/3", "a: E")),
         ("INFO", ("1/4", "b: F")),
@@ -71,6 +71,6 @@ def test_a_filter_that_raises_does_not_suppress_other_failures(
         return True
 
     monkeypatch.setattr(logging.getLogger("aioscheduler"), "filters", [refuse_the_first])
-    failures.tell([1, 2], lambda scheduler, number: number)
+    failures.log_cancelled([1, 2], lambda scheduler, number: number)
     assert asked == [0, 1]
     assert len(told.records) == 1

@@ -6,16 +6,16 @@ import pytest
 
 from aioscheduler import StoreError
 from aioscheduler._durable.records import Page, Row
-from aioscheduler._routing.opened import HEARTBEAT_SLACK, check_kind, tell_of_clock
+from aioscheduler._routing.opened import HEARTBEAT_SLACK, check_kind, warn_of_clock
 
 NOW = 10**18
 
 
 def test_a_store_from_the_future_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    tell_of_clock("tasks.db", 0, NOW)
-    tell_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
+    warn_of_clock("tasks.db", 0, NOW)
+    warn_of_clock("tasks.db", NOW + HEARTBEAT_SLACK, NOW)
     assert not caplog.messages
-    tell_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
+    warn_of_clock("tasks.db", NOW + 90 * 10**9, NOW)
     assert "tasks.db is from the future: its last host was alive 90 s later" in caplog.text
 
 

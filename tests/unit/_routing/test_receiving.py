@@ -33,7 +33,7 @@ class Place:
 
     def __init__(self, recycles: bool = False) -> None:
         self.worn: list[tuple[str, int]] = []
-        self.told: list[tuple[Change, tuple[Any, ...]]] = []
+        self.reported: list[tuple[Change, tuple[Any, ...]]] = []
         self.unheard: list[list[int]] = []
         self.failures = LastFailures()
         self.asked: list[tuple[Any, ...]] = []
@@ -54,16 +54,16 @@ class Place:
             wear=self if recycles else None,  # type: ignore[arg-type]
         )
         self.say(Kind.ANNOUNCED, 0, [0, 1, 2, 3])
-        self.told.clear()
+        self.reported.clear()
 
-    def tell(self, change: Change, *outcomes: Any) -> None:
-        self.told.append((change, outcomes))
+    def report(self, change: Change, *outcomes: Any) -> None:
+        self.reported.append((change, outcomes))
 
     def name_unheard(self, numbers: list[int]) -> None:
         self.unheard.append([n for n in numbers if n in self.book.ledger])
 
     def retried(self, change: Change, numbers: list[int], lines: list[str]) -> None:
-        self.told.append((change, (numbers, lines)))
+        self.reported.append((change, (numbers, lines)))
 
     def began(self) -> None:
         self.worn.append(("began", 0))
@@ -90,23 +90,23 @@ def place() -> Place:
 def test_outcomes_come_with_what_reads_them(place: Place) -> None:
     catalog = place.receiver._decodes
     place.say(Kind.ENDED, 0, [0, 1], FINISHED, [5, b"\x90"])
-    change, outcomes = place.told[0]
+    change, outcomes = place.reported[0]
     assert change == Change(0, 0, [0, 1], State.FINISHED)
     assert outcomes == ([5, b"\x90"], catalog[0], False, FINISHED)
     place.say(Kind.ENDED, 0, [2], FAILED, [b"\x90"])
-    assert place.told[1][1] == ([b"\x90"], catalog[1], False, FAILED)
+    assert place.reported[1][1] == ([b"\x90"], catalog[1], False, FAILED)
     assert place.unheard == [[2]]  # while the book still has it
 
 
 def test_a_task_that_is_too_late_has_failed(place: Place) -> None:
     place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
-    change, outcomes = place.told[0]
+    change, outcomes = place.reported[0]
     assert change == Change(0, 0, [0, 1], State.FAILED)
     assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[FAILED], False, TOO_LATE)
     assert place.unheard == [[0, 1]]
     with pytest.raises(wire.WireError, match="task 0 was"):
         place.say(Kind.ENDED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
-    assert place.told[1][0].ended == [2]  # the part before it was processed
+    assert place.reported[1][0].ended == [2]  # the part before it was processed
 
 
 @pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
@@ -114,12 +114,12 @@ def test_a_task_that_could_not_be_called_has_failed(place: Place, ending: int) -
     place.say(Kind.ENDED, 0, [0], ending, [b"\x90"])
     decode = place.receiver._decodes[FAILED]
     outcomes = [b"\x90"], decode, False, ending
-    assert place.told == [(Change(0, 0, [0], State.FAILED), outcomes)]
+    assert place.reported == [(Change(0, 0, [0], State.FAILED), outcomes)]
 
 
 def test_failures_of_retried_tasks_are_kept_until_they_start(place: Place) -> None:
     place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
-    assert place.told == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
+    assert place.reported == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
     place.failures.note(0, [0, 1], ["one", "two"])
     place.say(Kind.ANNOUNCED, 0, [0])
     assert len(place.failures) == 1
@@ -127,15 +127,15 @@ def test_failures_of_retried_tasks_are_kept_until_they_start(place: Place) -> No
     assert len(place.failures) == 0
     with pytest.raises(wire.WireError, match="task 4 was never sent"):
         place.say(Kind.RETRY, 0, [2, 4], [5, 6], ["one", "two"])
-    assert place.told[-1] == (Change(0, 1, [], refused=4), ([2, 4], ["one", "two"]))
+    assert place.reported[-1] == (Change(0, 1, [], refused=4), ([2, 4], ["one", "two"]))
 
 
 def test_large_outcomes_came_before(place: Place) -> None:
     place.say(Kind.BLOB, 0, b"large")
     place.say(Kind.BLOB, 1, None)
     place.say(Kind.ENDED, 0, [0, 1, 2], FINISHED, [IN_BLOB, IN_BLOB, 3])
-    assert place.told[0][1][0] == [b"large", NO_MEMORY, 3]
-    assert place.told[0][1][2] is True
+    assert place.reported[0][1][0] == [b"large", NO_MEMORY, 3]
+    assert place.reported[0][1][2] is True
     assert not place.receiver._blobs
 
 
@@ -167,7 +167,7 @@ def test_large_outcomes_came_before(place: Place) -> None:
 def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> None:
     with pytest.raises(Exception, match=r".*"):
         place.say(*frame)
-    assert not place.told
+    assert not place.reported
     assert list(place.book.ledger) == [0, 1, 2, 3, 4]
     assert place.book.ledger.running == 4
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> 
 def test_impossible_numbers_are_refused_after_possible_ones(place: Place) -> None:
     with pytest.raises(wire.WireError, match="task 4 was never sent, or was reported twice"):
         place.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
-    assert place.told[0][0].ended == [0]
+    assert place.reported[0][0].ended == [0]
 
 
 def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
@@ -197,13 +197,13 @@ def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
     place.book.reschedule(0, 0, NOW + 5)
     assert [place.book.find(n).due for n in (0, 1)] == [NOW + 5, NOW + 6]  # type: ignore[union-attr]
     place.say(Kind.ENDED, 0, [4], CANCELLED, [None])
-    assert [change.waiting for change, _ in place.told] == [2, -1, 2, 0, -1]
+    assert [change.waiting for change, _ in place.reported] == [2, -1, 2, 0, -1]
 
 
 def test_a_cancellation_that_nobody_asked_for_ends_its_task_whatever_closes(place: Place) -> None:
     place.book.closing = True
     place.say(Kind.ENDED, 0, [0], UNASKED, [b"why"])
-    ((change, (values, *_)),) = place.told
+    ((change, (values, *_)),) = place.reported
     assert (change.ended, change.state) == ([0], State.CANCELLED)
     assert values == [b"why"]
 
@@ -245,9 +245,9 @@ def test_runs_and_size_of_the_process_are_reported_to_its_wear() -> None:
     place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # one attempt
     place.say(Kind.ENDED, 0, [3, 4], CANCELLED, [None, None])  # 4 has not begun
     place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
-    began, *told = place.worn
+    began, *reported = place.worn
     assert began == ("began", 0)
-    assert told == [("ran", 2), ("ran", 1), ("ran", 1), ("measured", 5_000)]
+    assert reported == [("ran", 2), ("ran", 1), ("ran", 1), ("measured", 5_000)]
 
 
 def test_what_was_too_late_has_not_run() -> None:

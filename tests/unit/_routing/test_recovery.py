@@ -39,7 +39,7 @@ class Place:
 
     def handle_of(self, number: int) -> None: ...
 
-    def tell(self, change: Any, values: Any = ()) -> None:
+    def report(self, change: Any, values: Any = ()) -> None:
         self.waiting += change.waiting
         for number, value in zip(change.ended, values or [None] * len(change.ended), strict=True):
             self.ends[number] = change.state, value

@@ -437,7 +437,7 @@ async def test_a_rule_that_the_file_cannot_keep_is_given_again(
         repeat = await only(manager)
         assert repeat.reason is not None
         assert (repeat.paused, repeat.rule, repeat.next) == (False, "own 1", START + 2 * MINUTE)
-        with pytest.raises(RuntimeError, match="cannot be resumed yet: its rule is an object of the program"):
+        with pytest.raises(RuntimeError, match="cannot be resumed yet: its rule is an object"):
             await repeat.resume()
         repeats = manager._fleet.repeats
         for _ in range(3):

@@ -83,7 +83,7 @@ async def sender(outbox: Outbox) -> Sender:
 
 async def told(sender: Sender, outbox: Outbox) -> Life:
     life = Life()
-    sender.tell(life, *outbox.restart())
+    sender.update(life, *outbox.restart())
     while sender._updating is not None:
         await asyncio.sleep(0)
     return life
@@ -124,7 +124,7 @@ async def test_enough_for_a_write_does_not_wait_for_the_end_of_the_turn(
 async def test_tasks_scheduled_during_an_update_follow_it(sender: Sender, outbox: Outbox) -> None:
     outbox.add(0, 5, 0, 1)
     life = Life()
-    sender.tell(life, *outbox.restart())
+    sender.update(life, *outbox.restart())
     outbox.add(0, 5, 0, 2)
     outbox.request(Kind.CANCEL, 0, 0)
     sender.soon()
@@ -140,7 +140,7 @@ async def test_a_process_that_cannot_be_updated_is_killed_and_gets_nothing_more(
     life = Life()
     if when == "told":
         life.pipe.raises = MemoryError("none")
-    sender.tell(life, *outbox.restart())
+    sender.update(life, *outbox.restart())
     await asyncio.sleep(0)
     life.pipe.raises = MemoryError("none")
     outbox.add(0, 5, 0, 1)
@@ -156,7 +156,7 @@ async def test_a_process_that_ends_during_its_update_is_sent_no_more(
     sender: Sender, outbox: Outbox
 ) -> None:
     life = Life()
-    sender.tell(life, *outbox.restart())
+    sender.update(life, *outbox.restart())
     sender.disconnect()
     await asyncio.sleep(0)
     assert not life.pipe.frames
@@ -168,7 +168,7 @@ def fill(outbox: Outbox) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1])
-async def test_telling_that_somebody_else_has_cancelled_goes_on_where_it_was(
+async def test_an_update_that_somebody_else_has_cancelled_goes_on_where_it_was(
     sender: Sender, outbox: Outbox, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
@@ -176,7 +176,7 @@ async def test_telling_that_somebody_else_has_cancelled_goes_on_where_it_was(
         outbox.add_many(0, 5, 0, [b"x" * 30_000] * 3)
     life, other = Life(), Life()
     other.pipe.room.set()
-    sender.tell(life, *outbox.restart())
+    sender.update(life, *outbox.restart())
     for _ in range(3):
         await turns(after)  # before its first step, or while it waits for room
         assert sender._updating is not None
@@ -186,18 +186,18 @@ async def test_telling_that_somebody_else_has_cancelled_goes_on_where_it_was(
     life.pipe.room.set()
     await turns()
     sender.disconnect()
-    sender.tell(other, *outbox.restart())
+    sender.update(other, *outbox.restart())
     await turns()
     assert life.pipe.kinds()[-1] == Kind.BOOT
     assert life.pipe.frames == other.pipe.frames
 
 
-async def test_telling_that_was_cancelled_does_not_go_on_when_its_process_has_ended(
+async def test_an_update_that_was_cancelled_does_not_go_on_when_its_process_has_ended(
     sender: Sender, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
     life = Life()
-    sender.tell(life, *outbox.restart())
+    sender.update(life, *outbox.restart())
     assert sender._updating is not None
     sender._updating.cancel()
     await turns(3)  # its restart is held back
@@ -216,7 +216,7 @@ async def test_flush_waits_for_the_next_process_or_for_room(sender: Sender, outb
     for _ in range(2):  # the first one dies while it is updated
         sender.disconnect()
         life = Life()
-        sender.tell(life, *outbox.restart())
+        sender.update(life, *outbox.restart())
         await asyncio.sleep(0)
         assert not flushing.done()  # the pipe is full
     life.pipe.room.set()

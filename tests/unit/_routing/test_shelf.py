@@ -43,7 +43,7 @@ async def test_what_is_scheduled_is_in_the_file_and_nowhere_else(place: Place) -
     assert values(place) == [1, "new"]
     assert place.dues()[task._number] == FARTHER
     assert place.admitted.rows == {}
-    assert place.shelf.tally.figures() == {"pending": 2}
+    assert place.shelf.counter.figures() == {"pending": 2}
 
 
 async def test_a_tasks_successor_is_found_by_its_alias(
@@ -74,7 +74,7 @@ async def test_a_whole_batch_is_scheduled_and_notified_of_its_ends(place: Place)
     await place.turn()
     assert batch.done()
     assert values(place) == [1]
-    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 3}
+    assert place.shelf.counter.figures() == {"pending": 1, "cancelled": 3}
     assert not batch.cancel()
 
 
@@ -185,7 +185,7 @@ async def test_what_is_not_written_yet_is_cancelled_at_once_and_never_written(
     assert task.cancelled()
     await place.turn()
     assert list(place.file()) == [1]
-    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+    assert place.shelf.counter.figures() == {"pending": 1, "cancelled": 1}
 
 
 async def test_what_is_in_the_file_is_cancelled_at_once_if_a_handle_knows_it(
@@ -200,7 +200,7 @@ async def test_what_is_in_the_file_is_cancelled_at_once_if_a_handle_knows_it(
     assert not task.reschedule(DAY)
     await place.turn()
     assert list(place.file()) == [1]
-    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+    assert place.shelf.counter.figures() == {"pending": 1, "cancelled": 1}
 
 
 async def test_what_is_in_the_file_is_cancelled_when_that_has_answered(place: Place) -> None:
@@ -213,7 +213,7 @@ async def test_what_is_in_the_file_is_cancelled_when_that_has_answered(place: Pl
     await place.turn()
     assert task.cancelled()
     assert list(place.file()) == [1]
-    assert place.shelf.tally.figures() == {"pending": 1, "cancelled": 1}
+    assert place.shelf.counter.figures() == {"pending": 1, "cancelled": 1}
     assert place.shelf.requests == {}
 
 
@@ -250,7 +250,7 @@ async def test_an_unreadable_file_does_not_mean_that_a_task_is_missing(
     assert task.state is State.LOST
     assert task.exception() is FULL
     assert caplog.messages == [f"{FULL}; the request to its task 2 is not carried out"]
-    assert (place.shelf.requests, place.shelf.tally.figures()) == ({}, {"pending": 2})
+    assert (place.shelf.requests, place.shelf.counter.figures()) == ({}, {"pending": 2})
 
 
 async def test_a_task_that_is_not_there_is_cancelled_and_rescheduled_in_vain(
@@ -278,7 +278,7 @@ async def test_a_task_of_the_file_is_moved_when_that_has_answered(place: Place) 
     assert place.dues() == {1: FARTHER + HOUR, 2: FARTHER}
     assert task.due == to_datetime(FARTHER + HOUR)
     assert place.shelf.requests == {}
-    assert place.shelf.tally.count == 2
+    assert place.shelf.counter.count == 2
     place.come(FARTHER)
     assert list(place.admitted.rows[0]) == list(row_of(2, FARTHER))
     place.come(FARTHER + HOUR)
@@ -290,7 +290,7 @@ async def test_a_task_that_is_not_there_counts_in_no_figure(place: Place) -> Non
     task = place.handle(99)
     await place.turn()
     assert task.state is State.LOST
-    assert place.shelf.tally.figures() == {"pending": 1}
+    assert place.shelf.counter.figures() == {"pending": 1}
 
 
 async def test_what_is_not_written_yet_is_moved_at_once(place: Place) -> None:
@@ -301,7 +301,7 @@ async def test_what_is_not_written_yet_is_moved_at_once(place: Place) -> None:
     await place.turn()
     assert to_datetime(place.dues()[task._number]) == due
     assert task.due == due
-    assert place.shelf.tally.count == 2
+    assert place.shelf.counter.count == 2
 
 
 async def test_what_was_moved_and_is_not_written_yet_can_be_moved_again(place: Place) -> None:
@@ -349,7 +349,7 @@ async def test_a_task_moved_within_the_horizon_comes_into_memory(place: Place) -
     assert place.admitted.rows[number].due == NOW + 5
     assert (task._home, task._number) == (link, number)
     assert place.dues() == {1: FAR, 2: NOW + 5}
-    assert place.shelf.tally.count == place.admitted.shelved == 1
+    assert place.shelf.counter.count == place.admitted.shelved == 1
     place.come(FARTHER)
     assert [row.row for row in place.admitted.rows.values()] == [2, 1]  # each once
 
@@ -450,7 +450,7 @@ async def test_listeners_move_to_the_link_when_a_task_comes_into_memory(
     homes = [each._home for each in (task, batch[0], batch[1])]
     first, second = place.admitted.links
     assert homes == [first, second, first]
-    assert place.shelf.tally.count == place.admitted.shelved == 0
+    assert place.shelf.counter.count == place.admitted.shelved == 0
     first.end(0, State.FINISHED, 5)
     assert task.result() == 5
 
@@ -491,7 +491,7 @@ async def test_an_end_on_the_way_into_memory_is_reported(place: Place) -> None:
     assert str(error).startswith("unknown: LookupError: no function\n")
     assert buried.state is State.FAILED
     assert withdrawn.cancelled()
-    figures = place.shelf.tally.figures()
+    figures = place.shelf.counter.figures()
     assert (figures["failed"], figures["cancelled"]) == (1, 1)
     place.restored.waiting.update((1, 2))  # nothing looks for them any more
     await place.turn()
@@ -500,11 +500,11 @@ async def test_an_end_on_the_way_into_memory_is_reported(place: Place) -> None:
 async def test_the_count_is_corrected_when_nothing_is_behind_the_horizon(place: Place) -> None:
     """Unreadable tasks of the file are not counted for ever."""
     place.start(row_of(1, FAR))
-    place.shelf.tally.add(7)
+    place.shelf.counter.add(7)
     place.come(FARTHER)
     place.schedule(FARTHER + HOUR)
     place.shelf.recount()
-    assert place.shelf.tally.count == place.admitted.shelved == 1
+    assert place.shelf.counter.count == place.admitted.shelved == 1
     await place.turn()
 
 
@@ -559,7 +559,7 @@ async def test_at_a_close_what_is_in_the_file_stays(place: Place) -> None:
     assert [task.state for task in (*tasks, batch[0])] == [State.KEPT] * 3
     with pytest.raises(ManagerClosed):
         await tasks[1]
-    assert place.shelf.tally.figures() == {"kept": 3}
+    assert place.shelf.counter.figures() == {"kept": 3}
     assert place.admitted.shelved == 0
 
 
@@ -589,7 +589,7 @@ async def test_a_task_refused_by_the_file_is_lost_at_once_and_not_counted(
     assert place.admitted.shelved == 0
     assert [row.row for row in place.admitted.rows.values()] == [first + 1, first + 3]
     assert place.shelf.close(None) == 0
-    assert place.shelf.tally.figures() == {"lost": 3}
+    assert place.shelf.counter.figures() == {"lost": 3}
 
 
 @pytest.mark.parametrize("reason", [None, FULL])
@@ -613,5 +613,5 @@ async def test_at_a_close_what_never_came_into_the_file_does_not_stay(
     assert [task.state for task in (claim, lost, batch[0], batch[1])] == [gone] * 4
     assert reason is None or lost.exception() is reason
     assert reason is None or batch[1].exception() is reason
-    assert place.shelf.tally.figures() == {"kept": 1, gone.value: 7}
+    assert place.shelf.counter.figures() == {"kept": 1, gone.value: 7}
     assert len(place.shelf.claims) == 0

@@ -79,17 +79,17 @@ def test_a_handle_may_be_filled_in_later(place: Place) -> None:
     assert (task.name, task.id, task._kept) == ("", None, True)
     assert place.held.due(7) is None
     row = row_of(7, id_="a")._replace(given=NOW + 1)
-    place.held.tell(task, row, kept := Kept.of(row))
+    place.held.fill(task, row, kept := Kept.of(row))
     assert (task.name, task.id, task._kept) == (f"{PLACE}(7)", "a", kept)
     assert task._when == NOW + 1  # as given: it waits for another attempt
-    place.held.tell(task, row._replace(given=None), kept)
+    place.held.fill(task, row._replace(given=None), kept)
     assert task._when == row.due
     assert place.held.row_of("a") == 7
 
 
 def test_in_a_queue_no_handle_has_a_time() -> None:
     place = Place(timed=False)
-    place.held.tell(task := place.held.hand_out(7), row := row_of(7), Kept.of(row))
+    place.held.fill(task := place.held.hand_out(7), row := row_of(7), Kept.of(row))
     assert task.priority == 0
 
 
@@ -161,7 +161,7 @@ def test_all_changes_of_a_task_go_to_one_object(place: Place) -> None:
     assert place.held.kept_of(row) is unwritten
     task = place.held.hand_out(7)
     assert place.held.kept_of(row) is unwritten  # the handle is still blank
-    place.held.tell(task, row, mine := Kept.of(row))
+    place.held.fill(task, row, mine := Kept.of(row))
     assert place.held.kept_of(row) is mine
     assert (place.held.kept_of(row_of(8, NOW)).row, place.held.kept_of(row_of(8)).due) == (
         8,

@@ -156,7 +156,7 @@ async def test_telling_a_loop_that_is_gone_is_silent() -> None:
     gone = asyncio.new_event_loop()
     gone.close()
     for loop in (asyncio.get_running_loop(), gone, None):
-        loopthread.tell(loop, told.append, 1)
+        loopthread.call_in_loop(loop, told.append, 1)
     assert not told
     await asyncio.sleep(0)
     assert told == [1]

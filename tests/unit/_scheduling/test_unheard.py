@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aioscheduler._scheduling.unheard import Unseen, describe, report, tell_unheard
+from aioscheduler._scheduling.unheard import Unseen, describe, report, report_unheard
 
 
 def refuse(value: Any) -> Any:
@@ -34,7 +34,7 @@ async def test_what_nobody_has_seen_is_reported_by_the_loop(
 
 async def test_what_cannot_be_read_is_the_failure(reports: list[dict[str, Any]]) -> None:
     whose = describe("work", "an id", None)
-    tell_unheard(asyncio.get_running_loop(), "it failed", b"x", refuse, whose)
+    report_unheard(asyncio.get_running_loop(), "it failed", b"x", refuse, whose)
     (context,) = reports
     assert context["scheduled_task"] == {"name": "work", "id": "an id", "ref": None}
     assert (context["message"], str(context["exception"])) == ("it failed", "cannot read b'x'")

@@ -8,24 +8,24 @@ from collections.abc import Callable
 from ..task import State
 
 
-class ShelfTally:
+class ShelfCounter:
     """Counts the tasks of one shelf.
 
     Attributes:
         count: How many there are.
         ended: How many have ended there, by the names of `stats.COUNTS`.
-        told: Called with each change of `count`.
+        changed: Called with each change of `count`.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.ended: Counter[str] = Counter()
-        self.told: Callable[[int], object] = lambda change: None
+        self.changed: Callable[[int], object] = lambda change: None
 
     def add(self, change: int) -> None:
         """Change the count."""
         self.count += change
-        self.told(change)
+        self.changed(change)
 
     def take(self, count: int) -> None:
         """Note that tasks have come into memory."""
