@@ -25,7 +25,8 @@ CHECKS = (
     ("ruff", "check", "."),
     ("mypy",),
     ("mkdocs", "build", "--strict", "--site-dir", "SITE"),  # --quiet would hide its warnings
-    ("pytest", "-n", "2"),  # two at a time, as many of them wait
+    # More at a time than there are cores, as most tests wait; the last ones are shared out.
+    ("pytest", "-n", "4", "--dist", "worksteal"),
 )
 NODES = ("pytest", "-m", "nodes")
 # mkdocs-material advertises its successor on every build.

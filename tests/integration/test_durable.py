@@ -372,7 +372,7 @@ async def test_a_long_map_over_a_restart(place: Place, count: int) -> None:
 async def test_what_would_not_be_durable_is_refused(place: Place, workers: int) -> None:
     async with place.manager(workers) as manager:
         wrapped = counted(enduring.note)
-        with pytest.raises(NotDurable, match=r'@counted makes .* put @durable\("note"\) over'):
+        with pytest.raises(NotDurable, match=r'@counted makes .* put @durable\("note"\) above'):
             manager.schedule(wrapped(place.log, 1))
         with pytest.raises(NotDurable, match="@counted"):
             manager.starmap(wrapped, [(place.log, 1)])

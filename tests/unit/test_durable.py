@@ -505,7 +505,7 @@ async def test_what_a_task_makes_of_a_close_is_no_failure(
         tasks = [manager.schedule(function(function.__name__)) for function in functions]
         early, asked = (manager.schedule(reminders.convert(name)) for name in ("early", "asked"))
         await settle(clock, manager)
-        closing = asyncio.ensure_future(manager.close(5))
+        closing = asyncio.ensure_future(manager.close(1))
         await clock.advance(1)
         gates["early"].set()  # before anything was cancelled
         asked.cancel()
