@@ -64,7 +64,7 @@ def test_a_clock_that_jumps_makes_tasks_a_second_late_at_most() -> None:
         timer.set(SECOND // 100)
         assert loop.when == pytest.approx(loop.now + 0.01)
     assert promised("docs/faults.md", "at most 1 s late beyond the jump")
-    assert promised("README.md", "at most 1 s later than the jump makes it")
+    assert promised("README.md", "at most 1 s late after the change")
 
 
 def keeper_of(loop: Any) -> Supervisor:
