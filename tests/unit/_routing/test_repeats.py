@@ -445,6 +445,29 @@ async def test_a_run_that_waits_is_cancelled_with_its_repeat(
 # ---- what goes wrong
 
 
+async def fail() -> None:
+    raise KeyError(5)
+
+
+async def test_the_report_of_a_run_that_failed_names_its_repeat(
+    manager: Manager, clock: FakeClock, reports: list[dict[str, Any]]
+) -> None:
+    """In memory a run has no id of its own."""
+    for id_ in ("a", "b"):
+        repeat = manager.repeat(fail(), Every(60), id=id_, name="fails")
+    await clock.advance(MINUTE)
+    for report, id_ in zip(reports, "ab", strict=True):
+        whose = report["scheduled_task"]
+        assert whose == {"name": "fails", "id": None, "ref": whose["ref"], "repeat": id_}
+        assert report["message"] == (
+            f"<Task fails {whose['ref']} failed due 2030-01-01 00:01:00+00:00>, "
+            f"a run of the repeat {id_!r}: its failure was never awaited"
+        )
+        assert isinstance(report["exception"], KeyError)
+    reports.clear()
+    assert (len(manager), repeat.running) == (0, 0)
+
+
 async def test_a_rule_that_fails_pauses_its_repeat_alone(
     manager: Manager, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
