@@ -65,16 +65,20 @@ def lines_of_info(info: StoreInfo, now: int) -> Iterator[str]:
     """Yield the lines about the file as a whole."""
     log = f", and {show_size(info.log_size)} of log beside it" if info.log_size else ""
     lived = f"{show_time(info.lived)} ({show_distance(info.lived, now)})"
-    since = "lived until" if info.had_host else "is not known; the file was written at"
     end = (
         "shut down cleanly"
         if info.clean
         else "did not shut down cleanly: tasks that had begun may run again"
     )
+    host = (
+        f"lived until {lived}, and {end}"
+        if info.had_host
+        else f"{end}; when it lived is not known, but the file was written at {lived}"
+    )
     yield show(info.path)
     yield f"schema     {info.schema}{', which the next host upgrades' if info.older else ''}"
     yield f"size       {show_size(info.size)}{log}"
-    yield f"last host  {since} {lived}, and {end}"
+    yield f"last host  {host}"
 
 
 def lines_of_tasks(counts: Mapping[str | None, tuple[int, int | None]], now: int) -> Iterator[str]:
