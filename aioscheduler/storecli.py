@@ -161,7 +161,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     dead.add_argument("--text", action="store_true", help="show their full texts, with tracebacks")
     dead.set_defaults(do=_list_letters)
 
-    requeue = verbs.add_parser("requeue", help="schedules the tasks of dead letters again, as new tasks")
+    requeue = verbs.add_parser("requeue", help="schedules the tasks of dead letters again")
     _add_which(requeue)
     requeue.set_defaults(do=_requeue, usage=requeue)
 
