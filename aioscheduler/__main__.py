@@ -149,7 +149,8 @@ def _parser() -> argparse.ArgumentParser:
         help="show the running managers and their workers, live",
         description="Show the managers of this user that run with Manager(monitor=True) or "
         "AIOSCHEDULER_MONITOR=1, with their workers. Keys: q or Ctrl-C quits; c, m, p, d, l, w "
-        "sort workers by cpu, memory, pending, done, lateness, worker; r reverses; space pauses.",
+        "sort workers by cpu, memory, pending, done, lateness, worker; r reverses; e shows "
+        "repeats; space pauses.",
         epilog="A total row has the sums of its workers and their worst lateness and loop lag; its "
         "cpu and rss include the host's. Lateness is of the last minute; its sparkline shows the "
         "mean of the tasks since the last sample, from 0.1 ms at the bottom to 1 s at the top.",

@@ -1012,7 +1012,7 @@ def _keeper_of(router: Router, call: str) -> Keeper:
     if router.keeper is None:
         raise TypeError("this manager has no store: make it with Manager(store=...)")
     if router.loop_thread.loop is None:
-        raise RuntimeError("the store of this manager is opened by start(), which comes first")
+        raise RuntimeError("the store of this manager is opened by start(): call that first")
     return router.keeper
 
 

@@ -165,8 +165,9 @@ def read_durable_options(durable: Durable, given: TaskOptions, order: Order) -> 
     for option, value in zip(Options._fields, read, strict=True):
         if option != "name" and value is not None:
             raise TypeError(
-                f"{option} belongs to a durable function, so that a new version of the program "
-                f"changes it for stored tasks, too: @durable({durable.name!r}, {option}=...)"
+                f"set {option} in the decorator, @durable({durable.name!r}, {option}=...): it "
+                "belongs to the function, so that a new version of the program changes it for "
+                "stored tasks, too"
             )
     return durable.options._replace(name=read.name)
 

@@ -90,6 +90,23 @@ class Repeat:
         return self._since is not None
 
     @property
+    def _end(self) -> str | None:
+        """Why it cannot go on, and what to do; None: it can."""
+        if self._is_over:
+            how, again = "was cancelled", ""
+        elif self._next is not None or self.reason is not None:
+            return None
+        elif self._terms.times is not None and self._ran >= self._terms.times:
+            how = f"has ended, as its times={self._terms.times} are used up"
+            again = " and more times"
+        elif self._terms.until is not None:
+            how = f"has ended, as its rule has no more times until {_shown(self._terms.until)}"
+            again = " and a later until"
+        else:
+            how, again = "has ended, as its rule has no more times", " and another rule"
+        return f"the repeat {self.id!r} {how}; start it again with manager.repeat(){again}"
+
+    @property
     def id(self) -> str:
         """Its id, unique among the repeats of its manager; a task may have the same."""
         return self._id
@@ -154,7 +171,8 @@ class Repeat:
         returns; the same holds for `resume` and `cancel`.
 
         Raises:
-            RuntimeError: It was cancelled, or this is another loop or thread.
+            RuntimeError: It was cancelled or has ended (its `times` are used up, its `until` has
+                passed, or its rule has no more times), or this is another loop or thread.
             ManagerClosed: Its manager was closed, or has failed.
             StoreError: The change cannot be written.
         """

@@ -13,7 +13,7 @@ local time of a moment. Repeats themselves must not be known here.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -28,6 +28,13 @@ __all__ = ["Cron", "Every"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)  # every offset is smaller
+_FIELDS = {  # of a cron expression, in order, and their values
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day of the month": "1 to 31 (if the month has that day), L, LW",
+    "month": "1 to 12, JAN to DEC",
+    "day of the week": "0 to 7 (0 and 7 are Sunday), SUN to SAT, 5L, 5#3",
+}
 
 
 class Rule(Protocol):
@@ -113,10 +120,9 @@ class Cron:
         if not isinstance(self.expression, str):
             name = type(self.expression).__name__
             raise TypeError(f"a cron expression is a str, not {name}")
-        object.__setattr__(self, "expression", " ".join(self.expression.upper().split()))
         object.__setattr__(self, "timezone", _read_zone(self.timezone))
         _cronsim()
-        _check_expression(self.expression)
+        object.__setattr__(self, "expression", _read_expression(self.expression))
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first time after `after` (aware), in UTC; None if none comes in 50 years."""
@@ -299,16 +305,36 @@ def _read_zone(zone: tzinfo | str) -> tzinfo:
 
 
 @lru_cache(4096)
-def _check_expression(expression: str) -> None:
-    if (count := len(expression.split())) != 5:
-        raise ValueError(
-            f"a cron expression has five fields (minute, hour, day of the month, month, day of "
-            f"the week), and {expression!r} has {count}"
-        )
+def _read_expression(written: str) -> str:
+    """Return a cron expression in capitals, with one space between its fields."""
+    expression = " ".join(written.upper().split())
+    fields = written.split()
+    if len(fields) != 5:
+        hint = f"and {written!r} has {len(fields)}"
+        if expression.startswith("@"):
+            hint = f"not a nickname such as {written!r}: daily is '0 0 * * *'"
+        elif len(fields) == 6:
+            hint += "; seconds are not supported: for less than a minute use Every"
+        raise ValueError(f"a cron expression has five fields ({', '.join(_FIELDS)}), {hint}")
     try:
         _cronsim().CronSim(expression, _EPOCH.replace(tzinfo=None))
     except Exception as error:  # cronsim's own error, and any that it lets through
-        raise ValueError(f"cron expression {expression!r}: {error or repr(error)}") from error
+        raise ValueError(f"cron expression {written!r}: {_explain(error, fields)}") from error
+    return expression
+
+
+def _explain(error: Exception, fields: Sequence[str]) -> str:
+    """Say what is wrong in an expression, which cronsim puts as "Bad day-of-month"."""
+    bad = str(error).removeprefix("Bad ").replace("-of-", " of the ")
+    if bad not in _FIELDS:
+        return str(error) or repr(error)
+    field = fields[list(_FIELDS).index(bad)]
+    if "?" in field:
+        return f"? is not supported in {field!r}, the {bad}: write * for any"
+    return (
+        f"bad {bad} {field!r}: allowed are {_FIELDS[bad]}, and *, in ranges (1-5), lists (1,3) "
+        "and steps (*/5)"
+    )
 
 
 def check_text(what: str, thing: object) -> None:

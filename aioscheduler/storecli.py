@@ -11,15 +11,15 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from itertools import islice
 
 from . import storetext
-from ._durable.offline import change, look
+from ._durable.offline import Changes, change, look
 from ._durable.records import Reason
 from .deadletters import read_before
-from .errors import AioschedulerError, StoreLocked
+from .errors import AioschedulerError, StoreError, StoreLocked
 
 ASK_HOST = "While a host runs, ask it: manager.tasks(), manager.dead_letters(), manager.requeue()"
 BACKUP_BY_HOST = "While a host runs, let it make the copy: await manager.backup(path)"
@@ -69,7 +69,7 @@ def _list_letters(options: argparse.Namespace) -> int:
 def _requeue(options: argparse.Namespace) -> int:
     count = status = 0
     with change(options.file) as file:
-        rows = file.rows(options.reason) if options.all else [options.row]
+        rows = file.rows(options.reason) if options.all else _given(file, options.row)
         for row, task, why in file.requeue(rows, time.time_ns()):
             if task is None:
                 status = _complain(f"dead letter {row} was not requeued: {why}", 1)
@@ -87,13 +87,26 @@ def _discard(options: argparse.Namespace) -> int:
         if options.all:
             rows: Iterable[int] = file.rows(options.reason, options.before)
         else:
-            rows = [file.find(options.row).row]
+            rows = _given(file, options.row)
         count, stay = file.discard(rows)
         bad = file.complaint
     _print([f"{count:,} discarded"])
     if stay:
         return _complain(f"{len(stay):,} stay: a corrupt page of the file is in the way. {bad}", 1)
     return _end(bad)
+
+
+def _given(file: Changes, rows: Iterable[int]) -> list[int]:
+    """Return the rows given on the command line, each once.
+
+    Raises:
+        UnknownTask: One of them is no dead letter; nothing has been changed yet.
+    """
+    given = list(dict.fromkeys(rows))
+    for row in given:
+        with suppress(StoreError):  # a corrupt page, which the change itself reports
+            file.find(row)
+    return given
 
 
 def _back_up(options: argparse.Namespace) -> int:
@@ -148,7 +161,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     dead.add_argument("--text", action="store_true", help="show their full texts, with tracebacks")
     dead.set_defaults(do=_list_letters)
 
-    requeue = verbs.add_parser("requeue", help="makes a task of a dead letter again")
+    requeue = verbs.add_parser("requeue", help="schedules the tasks of dead letters again")
     _add_which(requeue)
     requeue.set_defaults(do=_requeue, usage=requeue)
 
@@ -172,7 +185,7 @@ def check(options: argparse.Namespace) -> None:
     if options.do not in (_requeue, _discard):
         return
     if not options.all and (options.reason or getattr(options, "before", None) is not None):
-        options.usage.error("--reason and --before need --all: a ROW is one letter")
+        options.usage.error("--reason and --before need --all: a ROW is one dead letter")
     if options.do is _requeue and options.all and options.reason is None:
         options.usage.error("--all needs a --reason: not every dead letter may run again")
 
@@ -194,7 +207,7 @@ def _add_reason(parser: argparse.ArgumentParser, more: str = "") -> None:
 def _add_which(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "row", type=_number, nargs="?", metavar="ROW", help="the row of one dead letter"
+        "row", type=_number, nargs="*", default=[], metavar="ROW", help="the rows of dead letters"
     )
     which.add_argument("--all", action="store_true", help="all that match the other options")
     _add_reason(parser, "with --all: ")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ._durable.offlinerecords import StoreInfo, TaskLine
 from ._durable.records import Begun, Letter, headline_of
-from ._scheduling.clock import SECOND, to_datetime
+from ._scheduling.clock import show_span, to_datetime
 
 MOST_GIST = 80  # characters of a text's headline, where the whole text is not shown
 MOST_NAME = 40  # the widest column of names
@@ -17,7 +17,6 @@ NONE = "-"  # in a column: there is none
 ODD = "?"  # in a column: the file has no valid value
 
 _STATES = {Begun.NO: "waits", Begun.YES: "begun", Begun.ONCE: "begun"}
-_UNITS = ((86_400 * SECOND, "d"), (3600 * SECOND, "h"), (60 * SECOND, "min"), (SECOND, "s"))
 
 
 def show(text: str) -> str:
@@ -46,9 +45,8 @@ def show_time(at: int | None) -> str:
 
 def show_distance(at: int, now: int) -> str:
     """Return how far a time is from now, to one unit: "in 3 d", "2 h ago"."""
-    span = abs(at - now)
-    unit, name = next((each for each in _UNITS if span >= each[0]), _UNITS[-1])
-    return f"in {span // unit} {name}" if at > now else f"{span // unit} {name} ago"
+    span = show_span(abs(at - now))
+    return f"in {span}" if at > now else f"{span} ago"
 
 
 def show_size(size: int) -> str:
@@ -65,16 +63,20 @@ def lines_of_info(info: StoreInfo, now: int) -> Iterator[str]:
     """Yield the lines about the file as a whole."""
     log = f", and {show_size(info.log_size)} of log beside it" if info.log_size else ""
     lived = f"{show_time(info.lived)} ({show_distance(info.lived, now)})"
-    since = "lived until" if info.had_host else "is not known; the file was written at"
     end = (
         "shut down cleanly"
         if info.clean
         else "did not shut down cleanly: tasks that had begun may run again"
     )
+    host = (
+        f"lived until {lived}, and {end}"
+        if info.had_host
+        else f"{end}; when it lived is not known, but the file was written at {lived}"
+    )
     yield show(info.path)
     yield f"schema     {info.schema}{', which the next host upgrades' if info.older else ''}"
     yield f"size       {show_size(info.size)}{log}"
-    yield f"last host  {since} {lived}, and {end}"
+    yield f"last host  {host}"
 
 
 def lines_of_tasks(counts: Mapping[str | None, tuple[int, int | None]], now: int) -> Iterator[str]:

@@ -80,7 +80,8 @@ def locked(path: str, pids: tuple[int, ...]) -> StoreLocked:
             "time: close that one first, or schedule with it",
             pids,
         )
-    who = f"process {', '.join(map(str, pids))}" if pids else "an unknown process"
+    named = f"process{'es' * (len(pids) > 1)} {', '.join(map(str, pids))}"
+    who = named if pids else "an unknown process"
     return StoreLocked(
         f"{path} is in use by {who}: another host or its last workers, or a program that has the "
         "file open, such as a shell of SQLite. One host at a time: wait for it to close, or end it",

@@ -129,18 +129,21 @@ class Agenda:
             heapq.heapify(near)
 
     def soonest(self) -> Iterator[Repeat]:
-        """Yield repeats lazily, in the order in which they are looked at.
+        """Yield repeats lazily, each once, in the order in which they are looked at.
 
         Of a far-off minute only the first `MOST_SHOWN` are considered.
         """
         near = self._near
+        # One set anew for the same time has an entry more, which looks as valid as the other.
+        found: set[Repeat] = set()
         frontier = [(near[0], 0)] if near else []
         while frontier:
             (wake, _, repeat), index = heapq.heappop(frontier)
             for child in (2 * index + 1, 2 * index + 2):
                 if child < len(near):
                     heapq.heappush(frontier, (near[child], child))
-            if repeat._wake == wake:
+            if repeat._wake == wake and repeat not in found:
+                found.add(repeat)
                 yield repeat
         for minute in sorted(self._far):
             yield from sorted(islice(self._far[minute], MOST_SHOWN), key=lambda r: r._wake or 0)

@@ -62,9 +62,9 @@ class Burials:
         if count and self._has(self._stamp):
             log.error(
                 "%s (%s); the last is %s; see manager.dead_letters()",
-                "a durable task is a dead letter"
+                "a durable task became a dead letter"
                 if count == 1
-                else f"{count:,} durable tasks are dead letters",
+                else f"{count:,} durable tasks became dead letters",
                 ", ".join(f"{reason}: {n:,}" for reason, n in self._reasons.items()),
                 self._last,
             )

@@ -174,7 +174,7 @@ class Keeper:
             RuntimeError: `open` was not called.
         """
         if self._opened is None:
-            raise RuntimeError("the store of a manager is opened by start(), which comes first")
+            raise RuntimeError("the store of a manager is opened by start(): call that first")
         await asyncio.shield(self._opened)
 
     async def settle(self) -> bool:

@@ -111,10 +111,12 @@ class RepeatReports:
         """Return rows for `top`: some repeats that stand still, and those that come next.
 
         Args:
-            soonest: Those that come next, in order; no more are consumed than are shown.
+            soonest: Those that come next, in order; no more are consumed than are shown, but for
+                those that stand still: one that waits for its rule has a next time, too.
         """
         standing = list(islice(self.standing, MOST_SHOWN // 2))
-        return [*map(_row_of, [*standing, *islice(soonest, MOST_SHOWN - len(standing))])]
+        moving = (repeat for repeat in soonest if repeat not in self.standing)
+        return [*map(_row_of, [*standing, *islice(moving, MOST_SHOWN - len(standing))])]
 
 
 def _list(named: Sequence[str], count: int) -> str:

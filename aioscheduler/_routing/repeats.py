@@ -325,10 +325,8 @@ class Repeats:
             if what == "cancel" and self._finding is not None:  # its runs must end, too
                 await asyncio.wait([self._finding])
             self._router.check_open()
-        if repeat._is_over:
-            raise RuntimeError(
-                f"the repeat {repeat.id!r} was cancelled; begin it again by manager.repeat()"
-            )
+        if what != "cancel" and (end := repeat._end) is not None:
+            raise RuntimeError(end)
 
     async def _store(self, repeat: Repeat) -> None:
         if self.file is not None and repeat._kept:

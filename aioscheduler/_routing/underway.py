@@ -73,6 +73,8 @@ class UnderWay:
         runs = repeat._runs
         assert isinstance(runs, set)
         runs.discard(task)
+        if task._unseen is not None:  # it failed; in memory it has no id that says whose it is
+            task._unseen.add(f"a run of the repeat {repeat.id!r}", "repeat", repeat.id)
         if runs:
             return
         now = self._clock()

@@ -17,6 +17,7 @@ SECOND = 1_000_000_000
 LATEST = (1 << 63) - 1
 """The last due time, in the year 2262: the limit of 64 bits. A later time is clamped to it."""
 
+_UNITS = ((86_400 * SECOND, "d"), (3600 * SECOND, "h"), (60 * SECOND, "min"), (SECOND, "s"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  the naive rule is what this module is for
 
@@ -54,7 +55,7 @@ def to_ns(when: datetime | timedelta, now: int, prefer_utc: bool = True) -> int:
         )
     if due < now:
         raise ValueError(
-            f"when must not be in the past, and {_show(when)} was {(now - due) / SECOND:.6f} s ago"
+            f"when must not be in the past, but {_show_past(when, now - due)}"
             + (
                 "; a naive datetime is taken as "
                 + ("UTC (prefer_utc=True)" if prefer_utc else "local time (prefer_utc=False)")
@@ -120,12 +121,27 @@ def _odd_span_ns(span: timedelta) -> int:
     return ((days * 86_400 + seconds) * 1_000_000 + microseconds) * 1000 + nanoseconds
 
 
+def _show_past(when: datetime | timedelta, passed: int) -> str:
+    """Say how far a time is in the past, in nanoseconds."""
+    seconds = f"{passed / SECOND:.9f}".rstrip("0")
+    seconds += "0 s" if seconds.endswith(".") else " s"
+    if isinstance(when, timedelta):
+        return f"it is -{seconds}"
+    return f"{_show(when)} was {seconds if passed < 60 * SECOND else show_span(passed)} ago"
+
+
 def _show(when: datetime | timedelta) -> str:
-    """Return the repr, or the type's name if a subclass's repr raises."""
+    """Return a time as text, or the type's name if a subclass's method raises."""
     try:
-        return repr(when)
+        return str(when)
     except Exception:  # noqa: BLE001  whatever a subclass raises
         return f"a {type(when).__name__}"
+
+
+def show_span(span: int) -> str:
+    """Return a number of nanoseconds in its largest unit, rounded down: "3 d", "2 h"."""
+    unit, name = next((each for each in _UNITS if span >= each[0]), _UNITS[-1])
+    return f"{span // unit:,} {name}"
 
 
 def read_seconds(option: str, value: float | timedelta, above_zero: bool = False) -> float:

@@ -132,8 +132,8 @@ class LoopThread:
         if self.loop is None:
             waiter.set_exception(
                 RuntimeError(
-                    "this manager was not started, and its tasks wait for that: start() comes "
-                    "first, or use `async with Manager(...) as manager:`"
+                    "this manager has not been started, so its tasks do not run: call start(), or "
+                    "use `async with Manager(...) as manager:`"
                 )
             )
         elif self.loop is not waiter.get_loop():

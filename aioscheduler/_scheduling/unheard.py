@@ -36,6 +36,11 @@ class Unseen:
         self._args = args
         self.seen = False
 
+    def add(self, words: str, key: str, value: object) -> None:
+        """Add to the words that name the task, and to its description."""
+        loop, who, outcome, decode, task = self._args
+        self._args = loop, f"{who}, {words}", outcome, decode, {**task, key: value}
+
     def __del__(self) -> None:
         if not self.seen:
             call_in_loop(self._args[0], report, *self._args)

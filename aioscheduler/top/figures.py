@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 
 NOTHING = "–"
@@ -13,6 +14,9 @@ SHORTEST, LONGEST = 1e-4, 1.0  # seconds: the lowest and the highest block of a 
 
 _SIZES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 _TIMES = (("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
+_EVERY = re.compile(  # `str` of an `Every`
+    r"every (?:(\d{1,9}) days?, )?(\d\d?):(\d\d):(\d\d)(?:\.(\d{6}))?(?= from |$)", re.ASCII
+)
 _COUNTS = (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12))
 
 
@@ -45,6 +49,24 @@ def rate(amount: float | None) -> str:
 def percent(amount: float | None) -> str:
     """Format a percentage: `45%`."""
     return NOTHING if amount is None else f"{amount:.0f}%"
+
+
+def rule(text: str) -> str:
+    """Format the text of a repeat's rule: an interval in one unit, `every 90 s` or `every 0.1 s`.
+
+    Others are left as they are: the text of a rule is its own.
+    """
+    found = _EVERY.match(text)
+    if found is None:
+        return text
+    days, hours, minutes, whole, fraction = (int(each or 0) for each in found.groups())
+    whole += 60 * (minutes + 60 * (hours + 24 * days))
+    if fraction or not whole:
+        shown = f"{whole}.{fraction:06}".rstrip("0") + " s"
+    else:
+        unit, worth = next(each for each in reversed(_TIMES[1:]) if not whole % each[1])
+        shown = f"{whole // int(worth)} {unit}"
+    return f"every {shown}{text[found.end() :]}"
 
 
 def rate_block(amount: float | None, top: float) -> str:

@@ -227,7 +227,8 @@ def repeat_line(repeat: Mapping[str, Any]) -> Text:
         made.append("  paused", "yellow")
     else:
         made.append(f"  next {_moment(repeat['next'])}")
-    made.append(f"  {_plain(repeat['rule'])}  {_plain(repeat['name'])}", "bright_black")
+    rule = figures.rule(repeat["rule"])
+    made.append(f"  {_plain(rule)}  {_plain(repeat['name'])}", "bright_black")
     made.append(f"  last {_moment(repeat['last'])}  ran {repeat['ran']:,}")
     for what, style in (("running", ""), ("skipped", "yellow")):
         if repeat[what]:

@@ -378,9 +378,9 @@ async def test_what_would_not_be_durable_is_refused(place: Place, workers: int) 
             manager.starmap(wrapped, [(place.log, 1)])
         options: list[Any] = [{"timeout": 1}, {"retry": Retry()}, {"max_lateness": 1}]
         for option in options:
-            with pytest.raises(TypeError, match=f"{next(iter(option))} belongs to a durable"):
+            with pytest.raises(TypeError, match=f"set {next(iter(option))} in the decorator"):
                 manager.schedule(enduring.note(place.log, 1), **option)
-            with pytest.raises(TypeError, match=f"{next(iter(option))} belongs to a durable"):
+            with pytest.raises(TypeError, match=f"set {next(iter(option))} in the decorator"):
                 manager.map(enduring.nothing, [1], **option)
         with pytest.raises(NotDurable):
             manager.schedule(enduring.note(place.log, lambda: 1))

@@ -138,6 +138,17 @@ def test_a_letter_is_requeued(ask: Ask) -> None:
     assert rows_in(ask("dead")[1]) == [12, 13]
 
 
+def test_several_are_requeued(ask: Ask) -> None:
+    status, lines, complaint = ask("requeue", "12", "13", "11", "12")
+    assert [line.rpartition(" is now task ")[0] for line in lines] == [
+        "dead letter 12",
+        "dead letter 11",
+    ]
+    assert status == 1
+    assert complaint == "dead letter 13 was not requeued: another task has its id, ada/1\n"
+    assert rows_in(ask("dead")[1]) == [13]
+
+
 def test_whose_id_is_taken_is_left(ask: Ask) -> None:
     status, lines, complaint = ask("requeue", "13")
     assert (status, lines) == (1, [])
@@ -157,6 +168,7 @@ def test_all_of_a_reason_are_requeued(ask: Ask) -> None:
     ("words", "count", "left"),
     [
         (["12"], 1, [11, 13]),
+        (["13", "11", "13"], 2, [12]),
         (["--all"], 3, []),
         (["--all", "--reason", "failed"], 2, [12]),
         (["--all", "--before", "2027-01-15T08:00Z"], 0, [11, 12, 13]),
@@ -172,6 +184,8 @@ def test_letters_are_discarded(ask: Ask, words: list[str], count: int, left: lis
 @pytest.mark.parametrize("verb", ["requeue", "discard"])
 def test_a_letter_that_is_not_there(ask: Ask, verb: str) -> None:
     assert ask(verb, "1") == (1, [], "there is no dead letter 1\n")
+    assert ask(verb, "11", "1", "12") == (1, [], "there is no dead letter 1\n")
+    assert rows_in(ask("dead")[1]) == [11, 12, 13]  # nothing is done by halves
 
 
 def test_a_copy_is_made(ask: Ask, tmp_path: Path) -> None:

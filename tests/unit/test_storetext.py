@@ -108,8 +108,8 @@ def test_a_file_that_was_copied_from_a_host() -> None:
         "/\\x1b",
         "schema     1, which the next host upgrades",
         "size       36.9 kB, and 1 kB of log beside it",
-        "last host  is not known; the file was written at 2027-01-15T05:00:00.000Z (3 h ago), and "
-        "did not shut down cleanly: tasks that had begun may run again",
+        "last host  did not shut down cleanly: tasks that had begun may run again; when it lived "
+        "is not known, but the file was written at 2027-01-15T05:00:00.000Z (3 h ago)",
     ]
 
 

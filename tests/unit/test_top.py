@@ -80,3 +80,15 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         command_line.main(["--version"])
     assert (left.value.code, capsys.readouterr().out) == (0, f"aioscheduler {__version__}\n")
+
+
+def test_the_help_has_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    from aioscheduler.top.table import KEYS
+
+    with pytest.raises(SystemExit):
+        command_line.main(["top", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    keys = told.partition("Keys: ")[2].partition(" options:")[0]
+    named = set(keys.replace(",", " ").replace(";", " ").split())
+    assert {words.split()[0] for words, _ in KEYS} <= named

@@ -53,7 +53,7 @@ def test_another_connection_is_known() -> None:
     [
         ((), "by an unknown process"),
         ((5,), "by process 5: another host or its last workers, or a program that has the file"),
-        ((5, 6), "by process 5, 6:"),
+        ((5, 6), "by processes 5, 6:"),
         ((os.getpid(),), "by this very process"),
     ],
 )

@@ -81,6 +81,25 @@ async def test_the_next_repeats_are_yielded_in_order(place: Place, clock: FakeCl
     assert next(Agenda(clock, place.look, copy_context()).soonest(), None) is None  # type: ignore[arg-type]
 
 
+async def test_one_set_again_for_the_same_time_is_there_once(
+    place: Place, clock: FakeClock
+) -> None:
+    """So it is at each start: the file has the repeat, and the program makes it again."""
+    place.agenda.start(asyncio.get_running_loop())
+    items: list[Any] = [Item(n) for n in range(3)]
+    for _ in range(3):
+        for n, item in enumerate(items):
+            place.agenda.set(item, clock() + (9 + n) * SECOND)
+        await clock.advance(0)  # all are near
+    place.agenda.set(items[1], clock() + 8 * SECOND)
+    place.agenda.set(items[1], clock() + 10 * SECOND)
+    assert list(place.agenda.soonest()) == items
+    place.again = dict.fromkeys(range(3), 60 * SECOND)
+    await clock.advance(11)
+    assert place.looked == [0, 1, 2]
+    assert (len(place.agenda._near), place.agenda._useless) == (3, 0)  # none is held for longer
+
+
 async def test_very_many_take_several_turns(place: Place, clock: FakeClock) -> None:
     place.agenda.start(asyncio.get_running_loop())
     turns: list[int] = []

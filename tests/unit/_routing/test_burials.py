@@ -28,8 +28,8 @@ def test_dead_letters_are_logged_once_and_in_sums(caplog: pytest.LogCaptureFixtu
     bury(burials, 3, Reason.FAILED, "Traceback\n  line\nValueError: 5\n\n", id_="a")
     burials.log()
     assert caplog.messages == [
-        "a durable task is a dead letter (failed: 1); the last is row 3 'a': ValueError: 5; see "
-        "manager.dead_letters()"
+        "a durable task became a dead letter (failed: 1); the last is row 3 'a': ValueError: 5; "
+        "see manager.dead_letters()"
     ]
     noted = "Traceback\n  line\nValueError: 6\n: in two lines\nattempt 2 of 2\n"
     bury(burials, 4, Reason.FAILED, noted)
@@ -42,8 +42,8 @@ def test_dead_letters_are_logged_once_and_in_sums(caplog: pytest.LogCaptureFixtu
     burials.log()
     burials.log()
     assert caplog.messages == [
-        "1,501 durable tasks are dead letters (failed: 500, unreadable: 1,000, too_late: 1); the "
-        f"last is row 7000: {'x' * 300}; see manager.dead_letters()"
+        "1,501 durable tasks became dead letters (failed: 500, unreadable: 1,000, too_late: 1); "
+        f"the last is row 7000: {'x' * 300}; see manager.dead_letters()"
     ]
 
 

@@ -159,7 +159,7 @@ async def test_what_comes_before_gets_its_row_when_it_is_open(place: Place) -> N
     place.many(20, "c", once=True)
     assert early[0].row < 0
     stored: list[Any] = []
-    with pytest.raises(RuntimeError, match=r"opened by start\(\), which comes first"):
+    with pytest.raises(RuntimeError, match=r"opened by start\(\): call that first"):
         await place.keeper.stored(early[0])
     place.open()
     place.keeper.keepings[0].withdrawn(1)
@@ -615,6 +615,6 @@ async def test_dead_letters_are_logged_once_a_tick_and_at_the_close(
         keeping.ended([2], State.FAILED, [ValueError("three")])
         await place.close()
     assert [message.partition(";")[0] for message in caplog.messages] == [
-        "2 durable tasks are dead letters (failed: 2)",
-        "a durable task is a dead letter (failed: 1)",
+        "2 durable tasks became dead letters (failed: 2)",
+        "a durable task became a dead letter (failed: 1)",
     ]

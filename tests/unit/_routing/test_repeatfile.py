@@ -277,7 +277,7 @@ async def test_what_is_asked_before_the_file_is_open_waits_for_that(
     again = manager.repeat(repeated.kept("z"), Every(60), id="x")
     other = manager.repeat(repeated.kept("y"), Every(60), id="y")
     manager.start()
-    await asyncio.gather(other.cancel(), again.pause())
+    await asyncio.gather(other.cancel(), other.cancel(), again.pause())
     assert (again.ran, again.paused, again.next) == (1, True, START + 2 * MINUTE)
     assert manager.repeats() == [again]
     await again.resume()

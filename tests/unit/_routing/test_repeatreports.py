@@ -39,6 +39,15 @@ def test_only_some_of_very_many_repeats_are_shown() -> None:
     assert len(asked) == half
 
 
+def test_one_that_stands_still_is_not_shown_as_coming_next_too() -> None:
+    reports = RepeatReports()
+    waiting = make("waits for its rule", next=5)
+    waiting._since = None
+    reports.note(waiting)
+    shown = reports.shown([waiting, make("next", next=6)])
+    assert [told["id"] for told in shown] == ["waits for its rule", "next"]
+
+
 def test_a_reason_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     reports = RepeatReports()
     repeat = make("x", paused=True, reason="its rule raised")

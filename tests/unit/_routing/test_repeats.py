@@ -361,7 +361,7 @@ async def test_cancelled_it_is_gone_and_its_id_is_free(manager: Manager, clock: 
     await repeat.cancel()
     assert (manager.repeats(), repeat.next) == ([], None)
     for call in (repeat.pause(), repeat.resume()):
-        with pytest.raises(RuntimeError, match="'x' was cancelled; begin it again"):
+        with pytest.raises(RuntimeError, match=r"'x' was cancelled; start it again with manager\."):
             await call
     (info,) = [info async for info in manager.tasks()]
     assert info.state is State.RUNNING
@@ -370,6 +370,59 @@ async def test_cancelled_it_is_gone_and_its_id_is_free(manager: Manager, clock: 
     await clock.advance(MINUTE)
     assert [minutes(), minutes("y")] == [[1], [3]]
     assert (other.ran, repeat.ran) == (1, 1)
+
+
+class Twice:
+    """A rule with two times."""
+
+    def next(self, after: datetime) -> datetime | None:
+        return after + MINUTE if after < START + 2 * MINUTE else None
+
+    def __str__(self) -> str:
+        return "twice"
+
+
+@pytest.mark.parametrize(
+    ("rule", "limits", "more", "end"),
+    [
+        (
+            Every(60),
+            {"times": 2},
+            {"times": 3},
+            "as its times=2 are used up; start it again with manager.repeat() and more times",
+        ),
+        (
+            Every(60),
+            {"until": START + 2 * MINUTE},
+            {"until": START + 4 * MINUTE},
+            "as its rule has no more times until 2030-01-01 00:02:00+00:00; start it again with "
+            "manager.repeat() and a later until",
+        ),
+        (
+            Twice(),
+            {},
+            {},
+            "as its rule has no more times; start it again with manager.repeat() and another rule",
+        ),
+    ],
+)
+async def test_one_that_has_ended_is_neither_paused_nor_resumed(
+    manager: Manager, clock: FakeClock, rule: Any, limits: Any, more: Any, end: str
+) -> None:
+    repeat = manager.repeat(repeated.note("x"), rule, id="x", **limits)
+    await clock.advance(2 * MINUTE)
+    assert (minutes(), repeat.next) == ([1, 2], None)
+    for call in (repeat.pause(), repeat.resume()):
+        with pytest.raises(RuntimeError) as caught:
+            await call
+        assert str(caught.value) == f"the repeat 'x' has ended, {end}"
+    assert not repeat.paused
+    manager.repeat(repeated.note("x"), Every(60), id="x", **more)
+    await clock.advance(MINUTE)
+    assert minutes() == [1, 2, 3]
+    await repeat.cancel()
+    with pytest.raises(RuntimeError, match="'x' was cancelled"):
+        await repeat.resume()
 
 
 async def test_a_run_that_waits_is_cancelled_with_its_repeat(
@@ -390,6 +443,29 @@ async def test_a_run_that_waits_is_cancelled_with_its_repeat(
 
 
 # ---- what goes wrong
+
+
+async def fail() -> None:
+    raise KeyError(5)
+
+
+async def test_the_report_of_a_run_that_failed_names_its_repeat(
+    manager: Manager, clock: FakeClock, reports: list[dict[str, Any]]
+) -> None:
+    """In memory a run has no id of its own."""
+    for id_ in ("a", "b"):
+        repeat = manager.repeat(fail(), Every(60), id=id_, name="fails")
+    await clock.advance(MINUTE)
+    for report, id_ in zip(reports, "ab", strict=True):
+        whose = report["scheduled_task"]
+        assert whose == {"name": "fails", "id": None, "ref": whose["ref"], "repeat": id_}
+        assert report["message"] == (
+            f"<Task fails {whose['ref']} failed due 2030-01-01 00:01:00+00:00>, "
+            f"a run of the repeat {id_!r}: its failure was never awaited"
+        )
+        assert isinstance(report["exception"], KeyError)
+    reports.clear()
+    assert (len(manager), repeat.running) == (0, 0)
 
 
 async def test_a_rule_that_fails_pauses_its_repeat_alone(

@@ -49,6 +49,25 @@ def test_the_past_is_refused(when: Any) -> None:
         to_ns(when, NOON)
 
 
+@pytest.mark.parametrize(
+    ("when", "shown"),
+    [
+        (timedelta(seconds=-1), "it is -1.0 s"),
+        (timedelta(hours=-25, microseconds=-1), "it is -90000.000001 s"),
+        (
+            datetime(2026, 7, 1, 11, 59, 58, 500_000, UTC),
+            "2026-07-01 11:59:58.500000+00:00 was 1.5 s ago",
+        ),
+        (datetime(2026, 7, 1, 10, 1, tzinfo=UTC), "2026-07-01 10:01:00+00:00 was 1 h ago"),
+        (datetime(2020, 1, 1, tzinfo=UTC), "2020-01-01 00:00:00+00:00 was 2,373 d ago"),
+    ],
+)
+def test_a_refusal_says_how_far_it_is_in_the_past(when: Any, shown: str) -> None:
+    with pytest.raises(ValueError, match="past") as caught:
+        to_ns(when, NOON)
+    assert str(caught.value) == f"when must not be in the past, but {shown}"
+
+
 def test_a_refusal_says_what_a_naive_time_was_taken_for(berlin: None) -> None:
     with pytest.raises(ValueError, match="UTC"):
         to_ns(datetime(2026, 7, 1, 11), NOON)

@@ -130,7 +130,7 @@ async def test_a_waiter_of_a_manager_that_is_not_started_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loopthread, "START_PATIENCE", 0.0)
-    with pytest.raises(RuntimeError, match=r"start\(\) comes first"):
+    with pytest.raises(RuntimeError, match=r"not been started.* call start\(\)"):
         await LoopThread("manager").make_waiter()
     for loop_thread in (LoopThread("manager"), LoopThread("scheduler")):
         waiter = loop_thread.make_waiter()

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from aioscheduler import Every
 from aioscheduler.top import figures
 from aioscheduler.top.figures import BLOCKS, lateness_block, rate_block
 
@@ -83,3 +86,35 @@ def test_blocks_of_rates() -> None:
 def test_blocks_of_lateness_go_by_the_logarithm() -> None:
     line = [lateness_block(late) for late in (None, 0, 1e-4, 1e-2, 1, 100)]
     assert line == [" ", "▁", "▁", BLOCKS[4], "█", "█"]
+
+
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [
+        (0.1, "every 0.1 s"),
+        (0.000001, "every 0.000001 s"),
+        (1.5, "every 1.5 s"),
+        (20, "every 20 s"),
+        (90, "every 90 s"),
+        (900, "every 15 min"),
+        (3600, "every 1 h"),
+        (86400, "every 1 d"),
+        (8 * 86400 + 1, "every 691201 s"),
+        (86400.25, "every 86400.25 s"),
+    ],
+)
+def test_an_interval_is_shown_in_one_unit(step: float, shown: str) -> None:
+    assert figures.rule(str(Every(step))) == shown
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    assert figures.rule(str(Every(step, start=start))) == f"{shown} from {start.isoformat()}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "cron * * * * * in UTC", "every 0:01:00 or so", "every 0:01", "every 0:00:01.5"),
+        *("every ٣:00:00", f"every {'9' * 5000} days, 0:00:00"),
+    ],
+)
+def test_another_rule_is_shown_as_it_is(text: str) -> None:
+    assert figures.rule(text) == text

@@ -82,12 +82,12 @@ def test_repeats_are_shown_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = render(shown, width=200, view=View(repeats=True))
     assert "manager bots  pid 77  5 repeats  2 paused ──" in lines[3]
     assert lines[-5:] == [
-        "↻ report  next 2030-01-01 01:01:00  every 0:01:00  m:f  last –  ran 1,234",
-        "↻ a?[2J  next 2030-01-01 01:01:00  every 0:01:00  m:f  last 2030-01-01 00:00:00  "
+        "↻ report  next 2030-01-01 01:01:00  every 1 min  m:f  last –  ran 1,234",
+        "↻ a?[2J  next 2030-01-01 01:01:00  every 1 min  m:f  last 2030-01-01 00:00:00  "
         "ran 1,234  running 2  skipped 5",
-        "↻ report  paused  every 0:01:00  m:f  last –  ran 1,234",
-        "↻ report  paused: its rule raised?LookupError  every 0:01:00  m:f  last –  ran 1,234",
-        "↻ report  next ?  every 0:01:00  m:f  last –  ran 1,234",
+        "↻ report  paused  every 1 min  m:f  last –  ran 1,234",
+        "↻ report  paused: its rule raised?LookupError  every 1 min  m:f  last –  ran 1,234",
+        "↻ report  next ?  every 1 min  m:f  last –  ran 1,234",
     ]
     assert not any(line.startswith("↻") for line in render(shown))
     # Repeats are cut first.
