@@ -214,7 +214,7 @@ class Repeats:
         router = self._router
         try:
             router.check_open()
-            router.loop_thread.check("manager.repeat, coro, rule")
+            router.loop_thread.check("lambda: manager.repeat(coro, rule, id=...)")
             check_awaitable(coro, "repeat")
             if self._order is not Order.TIMED:
                 raise TypeError(
