@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from places import Place
+from rigs import Rig
 
 HERE = Path(__file__).parent
 
@@ -18,8 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def rig(tmp_path: Path) -> Iterator[Rig]:
     """Make a folder where hosts of durable tasks succeed one another."""
-    place = Place(tmp_path)
-    yield place
-    place.close()
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()

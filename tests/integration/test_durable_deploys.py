@@ -31,7 +31,7 @@ class Order:
     number: int
 """
 
-PLACES = pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.long)])
+WORKERS = pytest.mark.parametrize("workers", [1, pytest.param(0, marks=pytest.mark.long)])
 
 
 class App:
@@ -78,7 +78,7 @@ def app(tmp_path: Path) -> App:
     return App(tmp_path)
 
 
-@PLACES
+@WORKERS
 def test_a_function_that_was_renamed_and_moved_goes_on(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.put("jobs", "jobs.work(1)")
@@ -96,7 +96,7 @@ def test_a_module_that_the_host_has_not_imported_is_imported_by_the_worker(app: 
     assert [line.split()[0] for line in app.said()] == ["1", "in"]  # once: not in the host
 
 
-@PLACES
+@WORKERS
 def test_an_unknown_name_waits_as_a_dead_letter_for_the_next_deploy(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.write("more", JOBS.replace('"work"', '"more"'))
@@ -110,7 +110,7 @@ def test_an_unknown_name_waits_as_a_dead_letter_for_the_next_deploy(app: App, wo
     assert app.said() == ["1 1", "2 1"]
 
 
-@PLACES
+@WORKERS
 def test_arguments_whose_class_is_gone_are_unreadable(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.write("arguments", ARGUMENTS)
@@ -126,7 +126,7 @@ def test_arguments_whose_class_is_gone_are_unreadable(app: App, workers: int) ->
     assert app.said() == ["1 1", "2 1", "3 1"]
 
 
-@PLACES
+@WORKERS
 def test_a_signature_that_does_not_fit_is_unreadable(app: App, workers: int) -> None:
     app.write("jobs", JOBS)
     app.put("jobs", "jobs.work(1, 1)", "jobs.work(2)")
@@ -196,7 +196,7 @@ def test_functions_of_the_script_itself(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "reminded of 21\n", "")
 
 
-@PLACES
+@WORKERS
 def test_a_program_that_ends_without_a_close_stores_what_it_has_scheduled(
     app: App, workers: int
 ) -> None:

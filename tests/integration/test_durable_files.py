@@ -16,7 +16,7 @@ from typing import Any
 
 import enduring
 import pytest
-from places import Place, letters
+from rigs import Rig, letters
 
 from aioscheduler import (
     Manager,
@@ -49,21 +49,21 @@ async def refusal(store: SQLiteStore | Path) -> StoreError:
 # ---- it cannot be written
 
 
-async def test_tasks_go_on_while_the_store_cannot_write_and_it_heals(place: Place) -> None:
-    host = place.host("full")
+async def test_tasks_go_on_while_the_store_cannot_write_and_it_heals(rig: Rig) -> None:
+    host = rig.host("full")
     assert host.hear() == "meanwhile"  # it has ended
     assert host.hear() == "False False True"  # tasks that must be on record first wait
     assert host.hear() == "once"
     assert host.hear() == "0 1"
     assert host.process.wait(30) == -signal.SIGKILL
-    async with place.manager() as manager:
+    async with rig.manager() as manager:
         assert await manager.find("later") is not None
         assert manager.stats().stored == 1
-    assert sorted(place.said()) == ["before 1", "meanwhile 1", "once 1"]
+    assert sorted(rig.said()) == ["before 1", "meanwhile 1", "once 1"]
 
 
 async def test_a_full_disk_heals_when_there_is_room(
-    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -73,7 +73,7 @@ async def test_a_full_disk_heals_when_there_is_room(
     try:
         path = disk / "tasks.db"
         async with Manager(store=path, workers=1) as manager:
-            kept = manager.schedule(enduring.note(place.log, "kept"), HOUR, id="kept")
+            kept = manager.schedule(enduring.note(rig.log, "kept"), HOUR, id="kept")
             await kept.stored()
             with suppress(OSError), open(disk / "ballast", "wb") as ballast:
                 while True:
@@ -108,19 +108,19 @@ class Slow(SQLiteStore):
         super().commit(batch)
 
 
-async def test_a_slow_disk_holds_up_what_must_be_on_record_and_nothing_else(place: Place) -> None:
-    store = Slow(place.path)
+async def test_a_slow_disk_holds_up_what_must_be_on_record_and_nothing_else(rig: Rig) -> None:
+    store = Slow(rig.path)
     async with Manager(store=store, workers=1) as manager:
         await manager.sync()
         store.gate.clear()
         try:
-            named = manager.schedule(enduring.note(place.log, "named"), id="named")
-            once = manager.schedule(enduring.note_once(place.log, "once"))
-            batch = manager.starmap(enduring.note, [(place.log, n) for n in range(100)])
+            named = manager.schedule(enduring.note(rig.log, "named"), id="named")
+            once = manager.schedule(enduring.note_once(rig.log, "once"))
+            batch = manager.starmap(enduring.note, [(rig.log, n) for n in range(100)])
             stored = asyncio.ensure_future(named.stored())
             assert await batch == list(range(100))
             assert not (named.done() or once.done() or stored.done())
-            assert sorted(place.said()) == sorted(f"{n} 1" for n in range(100))
+            assert sorted(rig.said()) == sorted(f"{n} 1" for n in range(100))
         finally:
             store.gate.set()
         await asyncio.gather(named, once)
@@ -147,109 +147,109 @@ def replace(path: Path) -> None:
 @pytest.mark.parametrize("deed", [delete, pytest.param(move, marks=pytest.mark.long)])
 @pytest.mark.parametrize("workers", [0, 1])
 async def test_a_manager_whose_file_is_gone_fails_and_all_is_told(
-    place: Place, deed: Callable[[Path], None], workers: int, reports: list[dict[str, Any]]
+    rig: Rig, deed: Callable[[Path], None], workers: int, reports: list[dict[str, Any]]
 ) -> None:
-    async with Manager(store=place.path, workers=workers) as manager:
-        pending = manager.schedule(enduring.note(place.log, "pending"), HOUR)
+    async with Manager(store=rig.path, workers=workers) as manager:
+        pending = manager.schedule(enduring.note(rig.log, "pending"), HOUR)
         await pending.stored()
-        running = manager.schedule(enduring.hold(place.log, "running", str(place.gate)))
-        plain = manager.schedule(enduring.note_plainly(place.log, "plain"), HOUR)
-        await place.until_said("running 1")
-        deed(place.path)
+        running = manager.schedule(enduring.hold(rig.log, "running", str(rig.gate)))
+        plain = manager.schedule(enduring.note_plainly(rig.log, "plain"), HOUR)
+        await rig.until_said("running 1")
+        deed(rig.path)
         for task in (pending, running, plain):
             with pytest.raises((ManagerClosed, WorkerLost, StoreError)):
                 await task
         with pytest.raises(ManagerClosed) as caught:
-            manager.schedule(enduring.note(place.log, "more"), HOUR)
+            manager.schedule(enduring.note(rig.log, "more"), HOUR)
         assert isinstance(caught.value.__cause__, StoreError)
         assert "deleted" in str(caught.value.__cause__)
     assert [report["exception"] for report in reports] == [caught.value.__cause__]
     reports.clear()
 
 
-async def test_a_replaced_file_is_left_alone(place: Place, reports: list[dict[str, Any]]) -> None:
-    async with Manager(store=place.path, workers=1) as manager:
-        task = manager.schedule(enduring.note(place.log, "task"), HOUR)
+async def test_a_replaced_file_is_left_alone(rig: Rig, reports: list[dict[str, Any]]) -> None:
+    async with Manager(store=rig.path, workers=1) as manager:
+        task = manager.schedule(enduring.note(rig.log, "task"), HOUR)
         await task.stored()
-        replace(place.path)
-        before = place.path.read_bytes()
+        replace(rig.path)
+        before = rig.path.read_bytes()
         with pytest.raises(ManagerClosed):
             await task
-    assert place.path.read_bytes() == before
+    assert rig.path.read_bytes() == before
     reports.clear()
 
 
 # ---- others have it
 
 
-async def test_a_file_that_another_host_has_is_refused_with_its_processes(place: Place) -> None:
-    host = place.host("keep")
+async def test_a_file_that_another_host_has_is_refused_with_its_processes(rig: Rig) -> None:
+    host = rig.host("keep")
     _, worker = host.hear().split()
-    error = await refusal(SQLiteStore(place.path, wait=0))
+    error = await refusal(SQLiteStore(rig.path, wait=0))
     assert isinstance(error, StoreLocked)
     assert error.pids == tuple(sorted((host.process.pid, int(worker))))
     host.end()
-    async with place.manager() as manager:
+    async with rig.manager() as manager:
         assert await manager.find("kept") is not None
 
 
-async def test_two_managers_of_one_process(place: Place) -> None:
-    async with Manager(store=place.path, workers=0):
-        error = await refusal(SQLiteStore(place.path, wait=0))
+async def test_two_managers_of_one_process(rig: Rig) -> None:
+    async with Manager(store=rig.path, workers=0):
+        error = await refusal(SQLiteStore(rig.path, wait=0))
         assert isinstance(error, StoreLocked)
         assert "this very process" in str(error)
 
 
-async def test_a_worker_that_outlives_its_host_keeps_the_file(place: Place) -> None:
-    host = place.host("lose_worker")
+async def test_a_worker_that_outlives_its_host_keeps_the_file(rig: Rig) -> None:
+    host = rig.host("lose_worker")
     assert await asyncio.to_thread(host.hear) == "stored"  # perhaps before it begins, perhaps after
-    while not place.said():
+    while not rig.said():
         await asyncio.sleep(0.01)
-    worker = int(place.said()[0])
+    worker = int(rig.said()[0])
     try:
         host.kill()
-        error = await refusal(SQLiteStore(place.path, wait=0))
+        error = await refusal(SQLiteStore(rig.path, wait=0))
         assert isinstance(error, StoreLocked)
         assert error.pids == (worker,)
     finally:
         os.kill(worker, signal.SIGKILL)
-    async with place.manager() as manager:
+    async with rig.manager() as manager:
         assert manager.stats().stored == 1
         await manager.close(0)
 
 
-async def test_what_a_task_has_forked_does_not_keep_the_file(place: Place) -> None:
-    host = place.host("bear")
+async def test_what_a_task_has_forked_does_not_keep_the_file(rig: Rig) -> None:
+    host = rig.host("bear")
     await asyncio.to_thread(host.hear)
-    (child,) = map(int, place.said())
+    (child,) = map(int, rig.said())
     try:
         host.kill()
-        async with place.manager():
+        async with rig.manager():
             os.kill(child, 0)  # it is alive
     finally:
         os.kill(child, signal.SIGKILL)
 
 
-async def test_a_host_whose_lock_was_deleted_fails_and_no_other_gets_in(place: Place) -> None:
-    host = place.host("keep")
+async def test_a_host_whose_lock_was_deleted_fails_and_no_other_gets_in(rig: Rig) -> None:
+    host = rig.host("keep")
     host.hear()
-    os.unlink(f"{place.path}.lock")
-    error = await refusal(SQLiteStore(place.path, wait=0))
+    os.unlink(f"{rig.path}.lock")
+    error = await refusal(SQLiteStore(rig.path, wait=0))
     assert isinstance(error, StoreLocked)
     assert host.process.pid in error.pids
     assert host.hear() == "ManagerClosed"
     host.kill()
-    async with place.manager() as manager:
+    async with rig.manager() as manager:
         assert await manager.find("kept") is not None
 
 
-async def test_a_forked_host_is_told_that_it_has_no_store(place: Place) -> None:
-    host = place.host("forked")
+async def test_a_forked_host_is_told_that_it_has_no_store(rig: Rig) -> None:
+    host = rig.host("forked")
     assert host.hear() == "RuntimeError"
     assert host.hear() == "2"
     assert host.hear() == "closed"
     assert host.process.wait(30) == 0
-    async with place.manager(workers=0) as manager:
+    async with rig.manager(workers=0) as manager:
         assert manager.stats().stored == 2
 
 
@@ -289,11 +289,11 @@ async def test_without_ready_a_manager_fails_loudly(
 # ---- copies
 
 
-async def test_a_backup_of_a_manager_at_work_is_a_store(place: Place, tmp_path: Path) -> None:
+async def test_a_backup_of_a_manager_at_work_is_a_store(rig: Rig, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
-    async with place.manager() as manager:
+    async with rig.manager() as manager:
         for n in range(20):
-            manager.schedule(enduring.note(place.log, n), HOUR, id=str(n))
+            manager.schedule(enduring.note(rig.log, n), HOUR, id=str(n))
         batch = manager.map(enduring.nothing, range(2000))
         await manager.backup(copy)
         await batch
@@ -306,7 +306,7 @@ async def test_a_backup_of_a_manager_at_work_is_a_store(place: Place, tmp_path: 
             task.reschedule(timedelta(0))
         await manager.join()
         assert await letters(manager) == []
-    assert sorted(place.said()) == sorted(f"{n} 1" for n in range(20))
+    assert sorted(rig.said()) == sorted(f"{n} 1" for n in range(20))
 
 
 def spoil_a_page(path: Path) -> None:
@@ -318,14 +318,14 @@ def spoil_a_page(path: Path) -> None:
 
 
 async def test_one_bad_page_takes_no_other_tasks_with_it(
-    place: Place, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with place.manager(workers=0) as manager:
+    async with rig.manager(workers=0) as manager:
         manager.map(enduring.size, [bytes(500)] * 2000, timedelta(seconds=5))
         await manager.sync()
-    spoil_a_page(place.path)
-    async with place.manager(workers=0) as manager:
-        task = manager.schedule(enduring.note(place.log, "new"))
+    spoil_a_page(rig.path)
+    async with rig.manager(workers=0) as manager:
+        task = manager.schedule(enduring.note(rig.log, "new"))
         assert await task == "new"
         await manager.join()  # though it was made for the year 2000
         assert 1900 <= manager.stats().finished < 2000
@@ -334,13 +334,13 @@ async def test_one_bad_page_takes_no_other_tasks_with_it(
 
 
 async def test_a_list_of_tasks_leaves_out_what_is_on_a_bad_page_and_the_log_says_so(
-    place: Place, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with place.manager(workers=0) as manager:
+    async with rig.manager(workers=0) as manager:
         manager.map(enduring.size, [bytes(500)] * 2000, timedelta(days=5))
         await manager.sync()
-    spoil_a_page(place.path)
-    async with place.manager(workers=0) as manager:
+    spoil_a_page(rig.path)
+    async with rig.manager(workers=0) as manager:
         found = [info.ref async for info in manager.tasks()]
         assert 1900 <= len(set(found)) == len(found) < 2000
         while "is corrupt" not in caplog.text:  # within a tick

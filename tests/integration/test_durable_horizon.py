@@ -13,8 +13,8 @@ import enduring
 import far_host
 import pytest
 from farstores import FIRST, bring_forward, counted, put_many, spoil
-from places import Place
 from programs import Program
+from rigs import Rig
 
 from aioscheduler import Manager, ManagerClosed, State, Task, TaskInfo, TaskRef, UnknownTask
 from aioscheduler._routing import commits, paging
@@ -48,15 +48,15 @@ def in_memory(manager: Manager) -> int:
     "count", [10_000, *(pytest.param(many, marks=LONG) for many in (100_000, 1_000_000))]
 )
 async def test_what_is_only_in_the_file_can_be_found_listed_and_changed(
-    place: Place, workers: int, count: int
+    rig: Rig, workers: int, count: int
 ) -> None:
-    async with place.manager(workers) as manager:
+    async with rig.manager(workers) as manager:
         await put_many(manager, count)
         users = [
-            manager.schedule(enduring.note(place.log, n), 2 * FIRST, id=f"user/{n}")
+            manager.schedule(enduring.note(rig.log, n), 2 * FIRST, id=f"user/{n}")
             for n in range(40)
         ]
-        batch = manager.starmap(enduring.note, [(place.log, "batch")] * 3, 2 * FIRST)
+        batch = manager.starmap(enduring.note, [(rig.log, "batch")] * 3, 2 * FIRST)
         await manager.sync()
         assert len(manager) == manager.stats().stored == count + 43
         assert in_memory(manager) == 0
@@ -67,7 +67,7 @@ async def test_what_is_only_in_the_file_can_be_found_listed_and_changed(
     with pytest.raises(ManagerClosed):
         await batch
 
-    async with place.manager(workers) as manager:
+    async with rig.manager(workers) as manager:
         assert len(manager) == manager.stats().stored == count + 43
         assert in_memory(manager) == 0
         # Found and listed.
@@ -104,34 +104,32 @@ async def test_what_is_only_in_the_file_can_be_found_listed_and_changed(
         await moved.stored()
         assert moved.due is not None
         assert moved.due > datetime.now(UTC) + 2 * FIRST
-        await place.until_said("1 1", "2 1", "3 1")
+        await rig.until_said("1 1", "2 1", "3 1")
         await manager.sync()
         assert len(manager) == manager.stats().stored == count + 39
         # They are kept again.
         assert in_memory(manager) == 0
     assert moved.state is State.KEPT
-    assert sorted(place.said()) == ["1 1", "2 1", "3 1"]
-    assert counted(place.path) == (count + 39, count + 39)
+    assert sorted(rig.said()) == ["1 1", "2 1", "3 1"]
+    assert counted(rig.path) == (count + 39, count + 39)
 
 
 @WORKERS
 @MANY
-async def test_an_id_of_a_task_that_is_only_in_the_file(
-    place: Place, workers: int, count: int
-) -> None:
-    async with place.manager(workers) as manager:
+async def test_an_id_of_a_task_that_is_only_in_the_file(rig: Rig, workers: int, count: int) -> None:
+    async with rig.manager(workers) as manager:
         await put_many(manager, count)
         old = [
-            manager.schedule(enduring.note(place.log, f"old {n}"), 2 * FIRST, id=f"user/{n}").ref
+            manager.schedule(enduring.note(rig.log, f"old {n}"), 2 * FIRST, id=f"user/{n}").ref
             for n in range(4)
         ]
-    async with place.manager(workers) as manager:
-        same = manager.schedule(enduring.note(place.log, "new 0"), 3 * FIRST, id="user/0")
-        soon = manager.schedule(enduring.note(place.log, "new 1"), id="user/1")
+    async with rig.manager(workers) as manager:
+        same = manager.schedule(enduring.note(rig.log, "new 0"), 3 * FIRST, id="user/0")
+        soon = manager.schedule(enduring.note(rig.log, "new 1"), id="user/1")
         other = manager.schedule(
-            enduring.note(place.log, "new 2"), 3 * FIRST, id="user/2", replace=True
+            enduring.note(rig.log, "new 2"), 3 * FIRST, id="user/2", replace=True
         )
-        now = manager.schedule(enduring.note(place.log, "new 3"), id="user/3", replace=True)
+        now = manager.schedule(enduring.note(rig.log, "new 3"), id="user/3", replace=True)
         for task in (same, soon, other):
             await task.stored()
         assert (same.ref, soon.ref) == (old[0], old[1])
@@ -149,14 +147,14 @@ async def test_an_id_of_a_task_that_is_only_in_the_file(
         assert results == ["old 0", "old 1", "new 2"]
         await manager.sync()
         assert manager.stats().stored == count
-    assert sorted(place.said()) == ["new 2 1", "new 3 1", "old 0 1", "old 1 1"]
-    assert counted(place.path) == (count, count)
+    assert sorted(rig.said()) == ["new 2 1", "new 3 1", "old 0 1", "old 1 1"]
+    assert counted(rig.path) == (count, count)
 
 
 @contextmanager
-def killed_host(place: Place, count: int) -> Iterator[list[TaskRef]]:
+def killed_host(rig: Rig, count: int) -> Iterator[list[TaskRef]]:
     """Return the references of the tasks of a host that is killed."""
-    host = Program("far_host.py", place.path, place.log, count)
+    host = Program("far_host.py", rig.path, rig.log, count)
     try:
         refs = json.loads(host.hear())
         host.kill()
@@ -168,10 +166,10 @@ def killed_host(place: Place, count: int) -> Iterator[list[TaskRef]]:
 @WORKERS
 @MANY
 async def test_what_was_asked_before_the_host_was_killed_holds(
-    place: Place, workers: int, count: int
+    rig: Rig, workers: int, count: int
 ) -> None:
-    with killed_host(place, count) as refs:
-        async with place.manager(workers) as manager:
+    with killed_host(rig, count) as refs:
+        async with rig.manager(workers) as manager:
             assert len(manager) == manager.stats().stored == count + far_host.USERS - 10
             assert in_memory(manager) == 0
             for ref in refs[:10] + refs[20:30]:  # cancelled, and replaced
@@ -186,14 +184,14 @@ async def test_what_was_asked_before_the_host_was_killed_holds(
                 assert (info.due > later) is (n < 20)  # those that were moved
                 assert (info.ref == refs[n]) is not (20 <= n < 30)
                 assert manager.reschedule(info.ref, NOW)
-            await place.until_said(*(f"user {n} 1" for n in range(30, far_host.USERS)))
+            await rig.until_said(*(f"user {n} 1" for n in range(30, far_host.USERS)))
             while manager.stats().finished < far_host.USERS - 10:
                 await asyncio.sleep(0.01)
             await manager.sync()
             assert manager.stats().stored == count
     new = [f"new {n} 1" for n in range(20, 30)]
     rest = [f"user {n} 1" for n in (*range(10, 20), *range(30, far_host.USERS))]
-    assert sorted(place.said()) == sorted(new + rest)
+    assert sorted(rig.said()) == sorted(new + rest)
 
 
 # ---- too many at once, and tasks that cannot be read
@@ -202,21 +200,21 @@ async def test_what_was_asked_before_the_host_was_killed_holds(
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_of_many_that_are_overdue_few_are_in_memory(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks of a key begin in the order of their times."""
     count, most = 100_000, 4000
-    async with place.manager(2) as manager:
+    async with rig.manager(2) as manager:
         for n in range(0, count, 1000):
             dues = [FIRST + timedelta(milliseconds=number) for number in range(n, n + 1000)]
             for key in "abc":
-                calls = [(place.log, f"{key} {number}") for number in range(n, n + 1000)]
+                calls = [(rig.log, f"{key} {number}") for number in range(n, n + 1000)]
                 manager.starmap(enduring.note, calls, dues, key=key)
             await manager.sync()
-    bring_forward(place.path, timedelta(days=1))
+    bring_forward(rig.path, timedelta(days=1))
     monkeypatch.setattr(paging, "MOST", most)
     seen: list[int] = []
-    async with place.manager(2) as manager:
+    async with rig.manager(2) as manager:
         assert len(manager) <= 3 * count
         joining = asyncio.ensure_future(manager.join())
         while not joining.done():
@@ -226,7 +224,7 @@ async def test_of_many_that_are_overdue_few_are_in_memory(
         await manager.sync()
         assert (len(manager), manager.stats().stored) == (0, 0)
     assert max(seen) <= most
-    said = [line.split()[:2] for line in place.said()]
+    said = [line.split()[:2] for line in rig.said()]
     assert len(said) == 3 * count
     for key in "abc":
         assert [int(number) for letter, number in said if letter == key] == list(range(count))
@@ -235,22 +233,22 @@ async def test_of_many_that_are_overdue_few_are_in_memory(
 @pytest.mark.parametrize("count", [10_000, pytest.param(300_000, marks=LONG)])
 @WORKERS
 async def test_around_a_bad_page_all_runs(
-    place: Place,
+    rig: Rig,
     workers: int,
     count: int,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(commits, "CLOSE_PATIENCE", 0.1)  # a corrupt page may block strikes
-    async with place.manager(workers) as manager:
+    async with rig.manager(workers) as manager:
         await put_many(manager, count)
-    bring_forward(place.path, timedelta(days=60))
-    spoil(place.path, 0.5)
-    async with place.manager(workers) as manager:
+    bring_forward(rig.path, timedelta(days=60))
+    spoil(rig.path, 0.5)
+    async with rig.manager(workers) as manager:
         await manager.join()
         lost = count - manager.stats().finished
         assert 0 < lost < 500  # those on that page
         assert "is corrupt: tasks at" in caplog.text
         assert ".recover" in caplog.text
-        task = manager.schedule(enduring.note(place.log, "new"))
+        task = manager.schedule(enduring.note(rig.log, "new"))
         assert await task == "new"

@@ -81,11 +81,11 @@ def page_of(*collectors: ManagerCollector) -> Iterator[Callable[[], Samples]]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_a_scrape_tells_what_ran(workers: int, reports: list[Any]) -> None:
-    places = {str(place) for place in range(workers or 1)}
+    workers_there = {str(worker) for worker in range(workers or 1)}
     manager = Manager(workers=workers)
     with page_of(ManagerCollector(manager)) as scrape:
         samples = scrape()
-        assert total(samples, "aioscheduler_worker_state", state="starting") == len(places)
+        assert total(samples, "aioscheduler_worker_state", state="starting") == len(workers_there)
         async with manager:
             good = [manager.schedule(give(n), SOON) for n in range(20)]
             bad = [manager.schedule(fail(), SOON) for _ in range(3)]
@@ -107,20 +107,20 @@ async def test_a_scrape_tells_what_ran(workers: int, reports: list[Any]) -> None
             assert total(samples, "aioscheduler_worker_restarts_total") == 0
             assert total(samples, "aioscheduler_task_lateness_seconds_bucket", le="+Inf") == 24
             assert 0 < total(samples, "aioscheduler_task_lateness_seconds_sum") < 24 * 5
-            for place in places:
-                assert samples[key("aioscheduler_worker_state", worker=place, state="ready")] == 1
-                assert total(samples, "aioscheduler_worker_state", worker=place) == 1
-                rss = samples[key("aioscheduler_worker_resident_memory_bytes", worker=place)]
+            for worker in workers_there:
+                assert samples[key("aioscheduler_worker_state", worker=worker, state="ready")] == 1
+                assert total(samples, "aioscheduler_worker_state", worker=worker) == 1
+                rss = samples[key("aioscheduler_worker_resident_memory_bytes", worker=worker)]
                 assert rss > 1 << 20
-                assert samples[key("aioscheduler_loop_lag_seconds", worker=place)] >= 0
-                assert 0 <= samples[key("aioscheduler_worker_cpu_ratio", worker=place)] < 64
+                assert samples[key("aioscheduler_loop_lag_seconds", worker=worker)] >= 0
+                assert 0 <= samples[key("aioscheduler_worker_cpu_ratio", worker=worker)] < 64
             assert samples[key("aioscheduler_host_resident_memory_bytes")] > 1 << 20
             assert samples[key("aioscheduler_host_loop_lag_seconds")] >= 0
             assert samples[key("aioscheduler_host_cpu_ratio")] >= 0
-            assert {dict(has).get("worker") for _, has in samples} == {None, *places}
+            assert {dict(has).get("worker") for _, has in samples} == {None, *workers_there}
             running.cancel()
         samples = scrape()
-        assert total(samples, "aioscheduler_worker_state", state="stopped") == len(places)
+        assert total(samples, "aioscheduler_worker_state", state="stopped") == len(workers_there)
         assert total(samples, "aioscheduler_tasks_total") == 29
 
 

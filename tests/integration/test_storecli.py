@@ -15,8 +15,8 @@ from pathlib import Path
 
 import enduring
 import pytest
-from places import Place, letters
 from programs import Program
+from rigs import Rig, letters
 
 from aioscheduler import Manager, SQLiteStore
 from aioscheduler._durable.records import Batch, Function, Opening, Row
@@ -91,37 +91,37 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("words", [*READING, *CHANGING, ["backup", "copy.db"]], ids=" ".join)
-def test_of_a_host_at_work_the_process_is_named(place: Place, words: list[str]) -> None:
-    host = place.host("keep")
+def test_of_a_host_at_work_the_process_is_named(rig: Rig, words: list[str]) -> None:
+    host = rig.host("keep")
     host.hear()
-    complaint = refusal(place.path, *words)
+    complaint = refusal(rig.path, *words)
     assert f" {host.process.pid}" in complaint
     if words[:1] == ["backup"]:
         assert "await manager.backup(path)" in complaint
     host.end()
-    assert opening_of(place.path).clean
+    assert opening_of(rig.path).clean
 
 
-def test_a_host_whose_lock_file_was_deleted_is_found(place: Place) -> None:
-    host = place.host("keep")
+def test_a_host_whose_lock_file_was_deleted_is_found(rig: Rig) -> None:
+    host = rig.host("keep")
     host.hear()
-    os.unlink(f"{place.path}.lock")
-    assert str(host.process.pid) in refusal(place.path, "tasks")
+    os.unlink(f"{rig.path}.lock")
+    assert str(host.process.pid) in refusal(rig.path, "tasks")
 
 
-async def test_a_letter_that_is_put_back_runs_in_the_next_host(place: Place) -> None:
-    async with place.manager(workers=0) as manager:
+async def test_a_letter_that_is_put_back_runs_in_the_next_host(rig: Rig) -> None:
+    async with rig.manager(workers=0) as manager:
         task = manager.schedule(enduring.fail_at_once(7), id="id/7")
         with pytest.raises(LookupError):
             await task
-        await manager.schedule(enduring.note(place.log, "kept"), HOUR, id="kept").stored()
+        await manager.schedule(enduring.note(rig.log, "kept"), HOUR, id="kept").stored()
         (letter,) = await letters(manager)
-    lines = answer(place.path, "dead")
+    lines = answer(rig.path, "dead")
     assert "fail at once" in lines[1]
     assert lines[1].endswith("id/7  LookupError: 7")
-    answer(place.path, "requeue", str(letter.row))
-    assert {"2 tasks", "0 dead letters"} <= set(answer(place.path))
-    async with place.manager(workers=0) as manager:
+    answer(rig.path, "requeue", str(letter.row))
+    assert {"2 tasks", "0 dead letters"} <= set(answer(rig.path))
+    async with rig.manager(workers=0) as manager:
         assert await manager.find("kept") is not None
         while not (found := await letters(manager)):
             await manager.sync()
@@ -136,91 +136,91 @@ async def test_a_letter_that_is_put_back_runs_in_the_next_host(place: Place) -> 
 # ---- after the death of a host, and an end in order
 
 
-def test_what_was_under_way_is_seen_and_stays_so(place: Place) -> None:
-    host = place.host("hold_two", place.gate)
+def test_what_was_under_way_is_seen_and_stays_so(rig: Rig) -> None:
+    host = rig.host("hold_two", rig.gate)
     host.hear()
     host.kill()
-    lines = answer(place.path, "tasks")
+    lines = answer(rig.path, "tasks")
     states = [line.split()[3:] for line in lines[1:]]
     assert states == [
         ["begun", "hold", "-"],
         ["begun", "hold", "once", "-"],
         *[["waits", "note", "-"]] * 3,
     ]
-    before = files(place.path)
-    assert any("did not shut down cleanly" in line for line in answer(place.path))
+    before = files(rig.path)
+    assert any("did not shut down cleanly" in line for line in answer(rig.path))
     for words in READING:
-        answer(place.path, *words)
-    assert files(place.path) == before
-    lived = os.stat(f"{place.path}.lock").st_mtime_ns
+        answer(rig.path, *words)
+    assert files(rig.path) == before
+    lived = os.stat(f"{rig.path}.lock").st_mtime_ns
     for words in CHANGING:
-        answer(place.path, *words)
-    opening = opening_of(place.path)
+        answer(rig.path, *words)
+    opening = opening_of(rig.path)
     assert (opening.clean, opening.heartbeat, opening.tasks) == (False, lived, 5)
 
 
 def test_a_task_that_kills_its_host_is_found_though_one_has_looked_into_the_file(
-    place: Place,
+    rig: Rig,
 ) -> None:
     """It is a suspect because its host died, which a look in between must not hide."""
     deaths = 0
-    while (host := place.host("poison", 0, place.folder)).process.wait(40) == -signal.SIGKILL:
+    while (host := rig.host("poison", 0, rig.folder)).process.wait(40) == -signal.SIGKILL:
         deaths += 1
         assert deaths <= 4
         for words in (*READING, *CHANGING):
-            answer(place.path, *words)
+            answer(rig.path, *words)
     assert host.process.returncode == 0
     assert host.hear() == "lost"
 
 
-async def test_an_end_in_order_stays_one(place: Place) -> None:
-    async with place.manager(workers=0) as manager:
-        await manager.schedule(enduring.note(place.log, "later"), HOUR).stored()
-    before = files(place.path)
+async def test_an_end_in_order_stays_one(rig: Rig) -> None:
+    async with rig.manager(workers=0) as manager:
+        await manager.schedule(enduring.note(rig.log, "later"), HOUR).stored()
+    before = files(rig.path)
     lived = before["tasks.db.lock"][1]
-    for words in (*READING, ["backup", str(place.folder / "copy.db")]):
-        answer(place.path, *words)
-    assert files(place.path) == before
+    for words in (*READING, ["backup", str(rig.folder / "copy.db")]):
+        answer(rig.path, *words)
+    assert files(rig.path) == before
     for words in CHANGING:
-        answer(place.path, *words)
-    opening = opening_of(place.path)
+        answer(rig.path, *words)
+    opening = opening_of(rig.path)
     assert (opening.clean, opening.heartbeat) == (True, lived)
-    assert opening_of(place.folder / "copy.db").clean
+    assert opening_of(rig.folder / "copy.db").clean
 
 
-async def test_a_copy_is_a_store(place: Place) -> None:
-    host = place.host("fill")
+async def test_a_copy_is_a_store(rig: Rig) -> None:
+    host = rig.host("fill")
     while int(host.hear()) < 100:
         pass
     host.kill()
-    copy = place.folder / "copy.db"
-    answer(place.path, "backup", str(copy))
+    copy = rig.folder / "copy.db"
+    answer(rig.path, "backup", str(copy))
     assert len(answer(copy, "tasks")) >= 101
     async with Manager(store=copy, workers=0) as manager:
-        assert len(manager) == len(answer(place.path, "tasks")) - 1
+        assert len(manager) == len(answer(rig.path, "tasks")) - 1
 
 
-def test_nothing_of_the_users_is_imported(place: Place) -> None:
+def test_nothing_of_the_users_is_imported(rig: Rig) -> None:
     """Neither the module of a function, nor that of an argument."""
-    (place.folder / "jobs.py").write_text(
+    (rig.folder / "jobs.py").write_text(
         "from aioscheduler import durable\n"
         "class Order: pass\n"
         "@durable('work')\n"
         "async def work(order): pass\n"
     )
     program = Program(
-        *("durable_programs.py", "put", place.path, "jobs", "jobs.work(jobs.Order())"),
-        folder=place.folder,
+        *("durable_programs.py", "put", rig.path, "jobs", "jobs.work(jobs.Order())"),
+        folder=rig.folder,
     )
     program.process.wait(50)
     program.close()
     trap = "from pathlib import Path\nPath('imported').touch()\n"
-    (place.folder / "jobs.py").write_text(trap)
+    (rig.folder / "jobs.py").write_text(trap)
     for words in (*READING, *CHANGING, ["backup", "copy.db"]):
-        told = run(place.path, *words, folder=place.folder)
+        told = run(rig.path, *words, folder=rig.folder)
         assert told.returncode == 0
         assert "work" in told.stdout or words not in (["tasks"], [])
-    assert not (place.folder / "imported").exists()
+    assert not (rig.folder / "imported").exists()
 
 
 # ---- unusable files

@@ -22,7 +22,7 @@ class Upstream:
     """An upstream that accepts nothing: it only lets tasks know their manager."""
 
 
-class Place:
+class Rig:
     """A link whose clock stands still unless set, and the counts that it reports."""
 
     def __init__(

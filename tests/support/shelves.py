@@ -198,7 +198,7 @@ class Restored:
         return row_of(row)
 
 
-class Place:
+class Rig:
     """A shelf whose file is open once `start` has been called."""
 
     def __init__(self, timed: bool = True) -> None:

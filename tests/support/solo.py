@@ -82,10 +82,10 @@ class HeldPipe:
         self.is_open = False
 
 
-Make = Callable[..., "Place"]
+Make = Callable[..., "Rig"]
 
 
-class Place:
+class Rig:
     """A worker, and the host's side of it."""
 
     def __init__(

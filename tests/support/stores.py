@@ -225,7 +225,7 @@ class HandLoop:
         raise context["exception"]
 
 
-class Place:
+class Rig:
     """A group and its commits, with turns by hand."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ DAY = timedelta(days=1)
 TURNS = 14
 PATIENCE = 20.0  # seconds after which a wait is considered endless
 
-PLACES = pytest.mark.parametrize(
+WORKERS = pytest.mark.parametrize(
     ("workers", "spared"), [(0, False), (2, False), (2, True)], ids=["here", "both ends", "host"]
 )
 """With workers in the same loop: whether their tasks are spared, as those of processes are."""
@@ -113,7 +113,7 @@ async def give(value: bytes) -> int:
     return len(value)
 
 
-@PLACES
+@WORKERS
 @FILES
 @INITIALIZERS
 @pytest.mark.parametrize("turn", range(TURNS))
@@ -141,7 +141,7 @@ async def test_while_a_worker_is_replaced(spared: bool, stored: bool, turn: int)
         await program.end()
 
 
-@PLACES
+@WORKERS
 @FILES
 @pytest.mark.parametrize("turn", range(1, TURNS))
 async def test_while_a_manager_closes(workers: int, spared: bool, stored: bool, turn: int) -> None:

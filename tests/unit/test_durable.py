@@ -32,7 +32,7 @@ from aioscheduler.testing import FakeClock, FakeManager
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-PLACES = pytest.mark.parametrize("workers", [0, 2])
+WORKERS = pytest.mark.parametrize("workers", [0, 2])
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ async def settle(clock: FakeClock, manager: FakeManager) -> None:
 # ---- from one manager to the next
 
 
-@PLACES
+@WORKERS
 async def test_what_waits_is_kept_and_runs_in_the_next_manager(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -103,7 +103,7 @@ async def test_what_waits_is_kept_and_runs_in_the_next_manager(
     assert store.rows() == []
 
 
-@PLACES
+@WORKERS
 async def test_a_batch_is_kept_with_its_times(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -141,7 +141,7 @@ async def test_a_queue_keeps_its_order(clock: FakeClock, store: TrickyStore, wor
     assert done == ["first", 0, 1, 2, 3, 4, "last"]
 
 
-@PLACES
+@WORKERS
 async def test_what_is_not_durable_is_in_memory_alone(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -154,7 +154,7 @@ async def test_what_is_not_durable_is_in_memory_alone(
     assert task.cancelled()
 
 
-@PLACES
+@WORKERS
 async def test_without_a_store_a_durable_function_is_as_any_other(
     clock: FakeClock, workers: int
 ) -> None:
@@ -190,7 +190,7 @@ async def test_before_the_start_the_store_cannot_be_asked(
 # ---- ids
 
 
-@PLACES
+@WORKERS
 async def test_an_id_holds_over_restarts(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -211,7 +211,7 @@ async def test_an_id_holds_over_restarts(
     assert done == [4]
 
 
-@PLACES
+@WORKERS
 async def test_before_the_store_is_open_an_id_is_bound_when_it_has_answered(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -245,7 +245,7 @@ async def test_before_the_store_is_open_an_id_is_bound_when_it_has_answered(
     assert store.rows() == []
 
 
-@PLACES
+@WORKERS
 async def test_what_is_closed_while_it_opens_is_kept(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -265,7 +265,7 @@ async def test_what_is_closed_while_it_opens_is_kept(
 # ---- queries about tasks
 
 
-@PLACES
+@WORKERS
 async def test_what_is_cancelled_or_moved_is_so_in_the_file(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -316,7 +316,7 @@ async def test_a_file_may_have_more_than_the_limit(clock: FakeClock, store: Tric
 # ---- failures, retries, dead letters
 
 
-@PLACES
+@WORKERS
 async def test_a_failure_is_a_letter_that_can_be_requeued_or_dropped(
     clock: FakeClock,
     store: TrickyStore,
@@ -378,7 +378,7 @@ async def test_letters_are_read_page_by_page(clock: FakeClock, store: TrickyStor
         assert [letter.row for letter in await letters(manager)] == rows[300:]
 
 
-@PLACES
+@WORKERS
 async def test_a_retry_goes_on_in_the_next_manager(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -405,7 +405,7 @@ async def test_a_retry_goes_on_in_the_next_manager(
     assert store.rows() == []
 
 
-@PLACES
+@WORKERS
 async def test_what_is_too_late_is_a_letter(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -420,7 +420,7 @@ async def test_what_is_too_late_is_a_letter(
     assert done == []
 
 
-@PLACES
+@WORKERS
 async def test_what_cannot_be_read_or_called_is_a_letter_and_the_others_run(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -463,7 +463,7 @@ async def test_what_cannot_be_read_or_called_is_a_letter_and_the_others_run(
 # ---- close
 
 
-@PLACES
+@WORKERS
 async def test_what_runs_is_awaited_and_then_stays(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -491,7 +491,7 @@ async def test_what_runs_is_awaited_and_then_stays(
     assert store.rows() == []
 
 
-@PLACES
+@WORKERS
 async def test_what_a_task_makes_of_a_close_is_no_failure(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -531,7 +531,7 @@ async def test_what_a_task_makes_of_a_close_is_no_failure(
         assert manager.stats().stored == 1  # the retried one
 
 
-@PLACES
+@WORKERS
 async def test_a_cancellation_that_nobody_asked_for_is_a_letter(
     clock: FakeClock, store: TrickyStore, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -564,7 +564,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_letter(
         assert letter.text.endswith(f"CancelledError: {how}\n")
 
 
-@PLACES
+@WORKERS
 @pytest.mark.parametrize("end", ["returns", "fails", "is cancelled"])
 async def test_a_cancellation_is_on_record_while_the_task_cleans_up(
     clock: FakeClock, store: TrickyStore, workers: int, end: str
@@ -611,7 +611,7 @@ async def test_what_is_cancelled_and_cleans_up_dies_with_its_worker(
     assert store.dead() == []
 
 
-@PLACES
+@WORKERS
 async def test_a_task_that_is_cancelled_while_it_runs_is_no_more(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -627,7 +627,7 @@ async def test_a_task_that_is_cancelled_while_it_runs_is_no_more(
     assert store.dead() == []
 
 
-@PLACES
+@WORKERS
 async def test_a_chain_goes_on_over_managers(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -649,7 +649,7 @@ async def test_a_chain_goes_on_over_managers(
 # ---- a store that fails
 
 
-@PLACES
+@WORKERS
 async def test_a_store_that_cannot_be_opened_is_the_end_and_nothing_was_started(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -682,7 +682,7 @@ async def test_who_does_not_ask_is_told_by_the_loop(
     await manager.close()
 
 
-@PLACES
+@WORKERS
 async def test_while_the_store_cannot_write_tasks_run_and_what_is_new_waits_for_it(
     clock: FakeClock,
     store: TrickyStore,
@@ -715,7 +715,7 @@ async def test_while_the_store_cannot_write_tasks_run_and_what_is_new_waits_for_
     assert store.rows() == []
 
 
-@PLACES
+@WORKERS
 async def test_a_store_that_is_gone_fails_the_manager_and_all_are_told(
     clock: FakeClock,
     store: TrickyStore,
@@ -776,7 +776,7 @@ async def test_what_is_wrong_with_the_file_is_said(
     assert "is from the future: its last host was alive 86400 s later" in caplog.text
 
 
-@PLACES
+@WORKERS
 async def test_what_the_file_has_refused_is_not_said_to_stay(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -828,7 +828,7 @@ def row_of(number: int, name: str, value: Any, **more: Any) -> Row:
     return Row(number, due, function, wire.pack([value]))._replace(**more)
 
 
-@PLACES
+@WORKERS
 async def test_what_had_begun_when_its_host_died(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -989,7 +989,7 @@ async def test_a_script_has_a_minute_to_define_its_functions(
 # ---- several at once
 
 
-@PLACES
+@WORKERS
 async def test_what_a_task_schedules_while_its_manager_closes_is_for_the_next(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -1017,7 +1017,7 @@ async def test_what_a_task_schedules_while_its_manager_closes_is_for_the_next(
     assert store.closed == [True, True]
 
 
-@PLACES
+@WORKERS
 async def test_who_runs_and_loses_its_id_goes_on_beside_the_new_one(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -1038,7 +1038,7 @@ async def test_who_runs_and_loses_its_id_goes_on_beside_the_new_one(
     assert done == ["old", "old", "new"]
 
 
-@PLACES
+@WORKERS
 async def test_an_id_that_is_replaced_many_times_in_a_turn_is_of_the_last(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -1058,7 +1058,7 @@ async def test_an_id_that_is_replaced_many_times_in_a_turn_is_of_the_last(
                 assert store.rows() == []
 
 
-@PLACES
+@WORKERS
 async def test_values_of_the_context_are_kept(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -1077,7 +1077,7 @@ async def test_values_of_the_context_are_kept(
         assert sorted(done) == [(1, "r1"), (2, "r1"), (3, "none")]
 
 
-@PLACES
+@WORKERS
 async def test_what_is_refused_of_many_is_in_no_file(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -1135,7 +1135,7 @@ async def test_a_queue_goes_on_where_its_worker_has_died(
     assert done == ["a", "a", 0, 1, 2]
 
 
-@PLACES
+@WORKERS
 async def test_many_suspects_all_run_once(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:
@@ -1149,7 +1149,7 @@ async def test_many_suspects_all_run_once(
     assert store.dead() == []
 
 
-@PLACES
+@WORKERS
 async def test_a_suspect_that_is_cancelled_in_the_queue_of_suspects_holds_up_nobody(
     clock: FakeClock, store: TrickyStore, workers: int
 ) -> None:

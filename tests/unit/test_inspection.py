@@ -16,7 +16,7 @@ def info(number: int) -> TaskInfo:
     return TaskInfo(TaskRef("m", 0, 0, number), "work", None, State.PENDING, None, 1, 0, 0)
 
 
-class Place:
+class Rig:
     """A clock that shows a turn of the loop in the numbers that it returns from then on."""
 
     def __init__(self, *lists: list[int]) -> None:
@@ -28,14 +28,14 @@ class Place:
         yield from ([info(number) for number in numbers] for numbers in self.lists)
 
 
-async def numbers(*places: Place, limit: int | None = None) -> list[int]:
+async def numbers(*places: Rig, limit: int | None = None) -> list[int]:
     return [each.ref.number async for each in list_tasks(places, Wanted(), limit)]
 
 
 async def test_all_places_are_asked_and_the_loop_turns_in_between() -> None:
     turned: list[int] = []
     loop = asyncio.get_running_loop()
-    places = Place([1, 2], [], [3]), Place([4])
+    places = Rig([1, 2], [], [3]), Rig([4])
     found = []
     async for each in list_tasks(places, Wanted(name="work"), None):
         found.append(each.ref.number)
@@ -47,7 +47,7 @@ async def test_all_places_are_asked_and_the_loop_turns_in_between() -> None:
 
 @pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (3, 3), (4, 4), (9, 4), (None, 4)])
 async def test_a_limit_is_the_most(limit: int | None, count: int) -> None:
-    assert len(await numbers(Place([1, 2], [3]), Place([4]), limit=limit)) == count
+    assert len(await numbers(Rig([1, 2], [3]), Rig([4]), limit=limit)) == count
 
 
 def test_what_is_read() -> None:

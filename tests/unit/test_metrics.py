@@ -256,8 +256,8 @@ def test_a_histogram_counts_up_to_infinity() -> None:
 
 def test_every_worker_and_state_has_its_samples() -> None:
     workers = [
-        dataclasses.replace(WORKER, worker=place, state=state)
-        for place, state in enumerate(stats.WorkerState)
+        dataclasses.replace(WORKER, worker=worker, state=state)
+        for worker, state in enumerate(stats.WorkerState)
     ]
     found = families(ManagerCollector(Fixed(*workers)))["aioscheduler_worker_state"].samples
     assert len(found) == len(workers) ** 2

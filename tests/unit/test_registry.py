@@ -324,11 +324,11 @@ def test_a_script_that_is_imported_besides_is_one(load: Callable[..., Any], firs
     modules = {first: load(first)}
     second = "script" if first == "__main__" else "__main__"
     modules[second] = load(second)
-    for name, place in (("remind", "remind"), ("send", "Bot.send")):
+    for name, path in (("remind", "remind"), ("send", "Bot.send")):
         found = find(name)
         assert found is not None
-        assert found.qualname == f"script:{place}"
-        get = operator.attrgetter(place)
+        assert found.qualname == f"script:{path}"
+        get = operator.attrgetter(path)
         assert found.function is get(modules["script"])
         for module in modules.values():
             assert of_function(get(module)) is of_code(get(module).__code__) is found

@@ -124,9 +124,9 @@ class Host:
     def told(self, kind: Item) -> list[list[Any]]:
         return [item for item in self.items if item[0] == kind]
 
-    async def start(self, place: int = 1, number: int = 0) -> Worker:
+    async def start(self, worker: int = 1, number: int = 0) -> Worker:
         before = len(Worker.made)
-        self.send([Item.START, place, number, pickle.dumps(CONFIG), None])
+        self.send([Item.START, worker, number, pickle.dumps(CONFIG), None])
         await until(lambda: len(Worker.made) > before)
         return Worker.made[-1]
 
@@ -325,8 +325,8 @@ async def test_the_usage_of_processes_is_reported(
     await host.connect()
     await host.start()
     await until(lambda: host.told(Item.USAGE))
-    _, place, number, cpu, rss = host.told(Item.USAGE)[0]
-    assert (place, number) == (1, 0)
+    _, worker, number, cpu, rss = host.told(Item.USAGE)[0]
+    assert (worker, number) == (1, 0)
     assert cpu >= 0
     assert rss > 1 << 20
 

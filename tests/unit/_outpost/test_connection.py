@@ -235,7 +235,7 @@ async def test_items_find_their_life_and_a_former_one_is_dropped(stage: Stage) -
 
 
 async def test_the_end_of_the_stream_is_the_end_of_all_there_by_one_cause(stage: Stage) -> None:
-    processes = [Process(place) for place in range(8)]
+    processes = [Process(worker) for worker in range(8)]
     await stage.connect(*processes)
     stage.far.messages.abort("")  # type: ignore[union-attr]
     await until(lambda: stage.overs)
@@ -456,7 +456,7 @@ async def test_an_outpost_that_never_began_waits_for_nothing(fenced: Stage) -> N
 
 
 async def test_processes_waiting_for_room_take_turns(stage: Stage) -> None:
-    processes = [Process(place) for place in range(3)]
+    processes = [Process(worker) for worker in range(3)]
     await stage.connect(*processes)
     order: list[int] = []
 

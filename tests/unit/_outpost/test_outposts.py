@@ -61,7 +61,7 @@ async def test_the_launcher_gets_the_managers_id(outposts: Outposts) -> None:
 
 async def test_workers_of_a_node_share_its_connection(outposts: Outposts) -> None:
     loop = asyncio.get_running_loop()
-    found = [outposts.connection(place, loop) for place in range(6)]
+    found = [outposts.connection(worker, loop) for worker in range(6)]
     assert found[0] is found[1] is found[2] is not found[3] is found[4] is found[5]
     assert launcher_of(outposts).asked == [found[0], found[3]]
 
@@ -91,7 +91,7 @@ async def test_without_a_launcher_nothing_is_asked_for(outposts: Outposts) -> No
 
 async def test_the_first_without_a_cluster_is_the_end_of_all_that_wait(outposts: Outposts) -> None:
     loop = asyncio.get_running_loop()
-    found = [outposts.connection(place, loop) for place in (0, 3)]
+    found = [outposts.connection(worker, loop) for worker in (0, 3)]
     launcher_of(outposts).refused("no cluster")
     assert [each.cause for each in found] == ["no cluster"] * 2
     await asyncio.sleep(0.01)
@@ -99,7 +99,7 @@ async def test_the_first_without_a_cluster_is_the_end_of_all_that_wait(outposts:
 
 async def test_the_end_of_all_of_it(outposts: Outposts) -> None:
     loop = asyncio.get_running_loop()
-    found = [outposts.connection(place, loop) for place in (0, 3)]
+    found = [outposts.connection(worker, loop) for worker in (0, 3)]
     outposts.look_after()
     outposts.stop()
     await outposts.close()

@@ -121,7 +121,7 @@ async def test_nobody_hears_a_pipe_that_was_closed(ends: tuple[End, End]) -> Non
 # ---- processes
 
 
-class Place:
+class Rig:
     """The occupant of one process, with all that was reported to it."""
 
     def __init__(self) -> None:
@@ -144,79 +144,79 @@ class Place:
 
 
 @pytest.fixture
-async def place(no_tasks_left: None) -> Place:
-    """A place whose worker is ready."""
-    place = Place()
-    assert place.process.pid == os.getpid()
-    place.process.start(asyncio.get_running_loop())
-    place.send(Kind.BOOT, b"", True)
+async def rig(no_tasks_left: None) -> Rig:
+    """A rig whose worker is ready."""
+    rig = Rig()
+    assert rig.process.pid == os.getpid()
+    rig.process.start(asyncio.get_running_loop())
+    rig.send(Kind.BOOT, b"", True)
     await turns()
-    assert place.kinds() == [Kind.READY, Kind.TICK]
-    place.frames.clear()
-    return place
+    assert rig.kinds() == [Kind.READY, Kind.TICK]
+    rig.frames.clear()
+    return rig
 
 
-async def test_it_ends_by_itself_when_it_is_told_to(place: Place) -> None:
-    place.send(Kind.CLOSE, 0.0)
+async def test_it_ends_by_itself_when_it_is_told_to(rig: Rig) -> None:
+    rig.send(Kind.CLOSE, 0.0)
     await turns()
-    assert place.ends == [(0, "")]
-    assert place.kinds() == [Kind.TICK]  # its last words
-    assert (place.process.pid, place.process.dead) == (None, True)
+    assert rig.ends == [(0, "")]
+    assert rig.kinds() == [Kind.TICK]  # its last words
+    assert (rig.process.pid, rig.process.dead) == (None, True)
 
 
-async def test_one_that_is_killed_ends_once_and_like_by_the_signal(place: Place) -> None:
-    place.process.kill("it was silent")
-    place.process.kill("for another reason")
-    assert place.ends == []  # never from within `kill`
+async def test_one_that_is_killed_ends_once_and_like_by_the_signal(rig: Rig) -> None:
+    rig.process.kill("it was silent")
+    rig.process.kill("for another reason")
+    assert rig.ends == []  # never from within `kill`
     await turns()
-    assert place.ends == [(-signal.SIGKILL, "it was silent")]
-    assert place.process.pid is None
-    place.process.kill()
+    assert rig.ends == [(-signal.SIGKILL, "it was silent")]
+    assert rig.process.pid is None
+    rig.process.kill()
     await turns()
-    assert len(place.ends) == 1
+    assert len(rig.ends) == 1
 
 
-async def test_what_it_had_written_is_read_before_its_end(place: Place) -> None:
-    place.process.worker._pipe.send(wire.encode([Kind.DRAINING]))
-    place.process.worker._pipe.flush()
-    place.process.worker._pipe.send(wire.encode([Kind.FATAL, "not written yet"]))
-    place.process.kill()
+async def test_what_it_had_written_is_read_before_its_end(rig: Rig) -> None:
+    rig.process.worker._pipe.send(wire.encode([Kind.DRAINING]))
+    rig.process.worker._pipe.flush()
+    rig.process.worker._pipe.send(wire.encode([Kind.FATAL, "not written yet"]))
+    rig.process.kill()
     await turns()
-    assert place.kinds() == [Kind.DRAINING]
-    assert len(place.ends) == 1
+    assert rig.kinds() == [Kind.DRAINING]
+    assert len(rig.ends) == 1
 
 
-async def test_what_cannot_be_read_is_the_cause(place: Place) -> None:
-    place.process.worker._pipe.send(b"no frame of ours")
-    place.process.worker._pipe.flush()
+async def test_what_cannot_be_read_is_the_cause(rig: Rig) -> None:
+    rig.process.worker._pipe.send(b"no frame of ours")
+    rig.process.worker._pipe.flush()
     await turns()
-    ((exitcode, cause),) = place.ends
+    ((exitcode, cause),) = rig.ends
     assert exitcode == -signal.SIGKILL
     assert cause.startswith("what it sends cannot be read: WireError")
 
 
-async def test_it_knows_which_tasks_have_begun(place: Place) -> None:
-    assert [place.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
-    place.process.worker._runner._begun[1] = 8
-    place.process.worker._runner._begun_on_word[0] = 9
-    assert [place.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 9), (8, 0)]
-    place.process.kill()
+async def test_it_knows_which_tasks_have_begun(rig: Rig) -> None:
+    assert [rig.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 0), (0, 0)]
+    rig.process.worker._runner._begun[1] = 8
+    rig.process.worker._runner._begun_on_word[0] = 9
+    assert [rig.process.begun(scheduler) for scheduler in (0, 1)] == [(0, 9), (8, 0)]
+    rig.process.kill()
     await turns()
 
 
 async def test_a_worker_begins_without_the_hosts_context(no_tasks_left: None) -> None:
     decimal.setcontext(decimal.Context(prec=7))  # only in this context
-    place, shipper = Place(), HostShipper(HostCatalog())
-    place.process.start(asyncio.get_running_loop())
+    rig, shipper = Rig(), HostShipper(HostCatalog())
+    rig.process.start(asyncio.get_running_loop())
     function, payload = shipper.take_function(decimal.getcontext), shipper.take_arguments(())
     for line in shipper.catalog.log.lines.values():
-        place.send(Kind.DEFINE, line, True)
-    place.send(Kind.BOOT, b"", True)
-    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [payload])
+        rig.send(Kind.DEFINE, line, True)
+    rig.send(Kind.BOOT, b"", True)
+    rig.send(Kind.SCHEDULE, 0, 0, 0, function, None, [payload])
     await turns(20)
-    _, _, numbers, ending, (outcome,) = place.frames[-1]
+    _, _, numbers, ending, (outcome,) = rig.frames[-1]
     assert (numbers, ending) == ([0], wire.FINISHED)
     assert shipper.catalog.decode_result(outcome).prec == 28
-    assert place.process.begun(0) == (1, 0)
-    place.process.kill()
+    assert rig.process.begun(0) == (1, 0)
+    rig.process.kill()
     await turns()

@@ -9,7 +9,7 @@ from aioscheduler._transport.outbox import Outbox
 from aioscheduler._transport.wire import Kind
 
 
-class Place:
+class Rig:
     """Announcements, and the wake-ups to send CONFIRM."""
 
     def __init__(self, timed: bool = True) -> None:
@@ -29,65 +29,65 @@ class Place:
 
 
 def test_timed_tasks_begin_as_they_were_announced_or_as_they_had_our_word() -> None:
-    place = Place()
-    first = place.announcements.proposed(1, [1, 2])
-    second = place.announcements.proposed(1, [3])
-    place.announcements.proposed(0, [9])
-    place.announcements.announced(1, [4, 5])
-    assert place.announcements.unconfirmed == [(1, [1, 2]), (1, [3]), (0, [9])]
-    assert place.unbegun(5, 0) == [(4, [5]), (-1, [])]
+    rig = Rig()
+    first = rig.announcements.proposed(1, [1, 2])
+    second = rig.announcements.proposed(1, [3])
+    rig.announcements.proposed(0, [9])
+    rig.announcements.announced(1, [4, 5])
+    assert rig.announcements.unconfirmed == [(1, [1, 2]), (1, [3]), (0, [9])]
+    assert rig.unbegun(5, 0) == [(4, [5]), (-1, [])]
     second()
     first()
-    assert (place.woken, place.frames()) == (2, [[Kind.CONFIRM, [1, 0]]])
-    assert place.announcements.unconfirmed == [(0, [9])]
-    assert place.unbegun(6, 2) == [(5, []), (1, [2])]
-    assert place.unbegun(0, 4) == [(-1, [4, 5]), (3, [1, 2])]
+    assert (rig.woken, rig.frames()) == (2, [[Kind.CONFIRM, [1, 0]]])
+    assert rig.announcements.unconfirmed == [(0, [9])]
+    assert rig.unbegun(6, 2) == [(5, []), (1, [2])]
+    assert rig.unbegun(0, 4) == [(-1, [4, 5]), (3, [1, 2])]
 
 
 def test_those_of_a_queue_begin_as_they_were_announced() -> None:
-    place = Place(timed=False)
-    first = place.announcements.proposed(1, [1, 2])
-    place.announcements.announced(1, [3])
+    rig = Rig(timed=False)
+    first = rig.announcements.proposed(1, [1, 2])
+    rig.announcements.announced(1, [3])
     first()
-    assert place.unbegun(3, 0) == [(2, [3]), (-1, [])]
+    assert rig.unbegun(3, 0) == [(2, [3]), (-1, [])]
 
 
 def test_the_head_of_a_queue_begins_again_where_it_was() -> None:
-    place = Place(timed=False)
-    place.announcements.proposed(1, [1, 2])()
-    place.announcements.heads.add(1)
-    place.announcements.proposed(1, [1])
-    assert place.announcements.heads == set()
-    assert place.unbegun(2, 0) == [(1, [2]), (-1, [])]
+    rig = Rig(timed=False)
+    rig.announcements.proposed(1, [1, 2])()
+    rig.announcements.heads.add(1)
+    rig.announcements.proposed(1, [1])
+    assert rig.announcements.heads == set()
+    assert rig.unbegun(2, 0) == [(1, [2]), (-1, [])]
 
 
 def test_after_an_unannounced_task_the_order_is_unknown() -> None:
-    place = Place()
-    place.announcements.announced(1, [1, 2])
-    assert place.unbegun(8, 9) == [(7, None), (8, None)]
-    place.announcements.announced(1, range(100, 1200))
-    assert place.unbegun(2, 0)[0] == (1, None)  # too long ago
-    assert place.unbegun(1190, 0)[0] == (1189, list(range(1190, 1200)))
+    rig = Rig()
+    rig.announcements.announced(1, [1, 2])
+    assert rig.unbegun(8, 9) == [(7, None), (8, None)]
+    rig.announcements.announced(1, range(100, 1200))
+    assert rig.unbegun(2, 0)[0] == (1, None)  # too long ago
+    assert rig.unbegun(1190, 0)[0] == (1189, list(range(1190, 1200)))
 
 
 def test_the_last_of_two_announcements_counts() -> None:
-    place = Place()
+    rig = Rig()
     for numbers in ([1, 2], [1, 3]):
-        place.announcements.announced(1, numbers)
-    assert place.unbegun(2, 0)[0] == (1, [3])
+        rig.announcements.announced(1, numbers)
+    assert rig.unbegun(2, 0)[0] == (1, [3])
 
 
 def test_our_word_is_for_the_process_that_has_announced() -> None:
-    place = Place()
-    old = place.announcements.proposed(1, [1])
-    place.announcements.announced(1, [2])
-    place.announcements.heads.add(3)
-    place.announcements.clear()
-    assert not place.announcements.heads
-    assert place.unbegun(0, 0) == [(-1, []), (-1, [])]
-    new = place.announcements.proposed(1, [1])
+    rig = Rig()
+    old = rig.announcements.proposed(1, [1])
+    rig.announcements.announced(1, [2])
+    rig.announcements.heads.add(3)
+    rig.announcements.clear()
+    assert not rig.announcements.heads
+    assert rig.unbegun(0, 0) == [(-1, []), (-1, [])]
+    new = rig.announcements.proposed(1, [1])
     old()
-    assert (place.woken, place.frames()) == (0, [])
+    assert (rig.woken, rig.frames()) == (0, [])
     new()
     new()
-    assert (place.woken, place.frames()) == (1, [[Kind.CONFIRM, [0]]])
+    assert (rig.woken, rig.frames()) == (1, [[Kind.CONFIRM, [0]]])

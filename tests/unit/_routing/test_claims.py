@@ -22,7 +22,7 @@ from aioscheduler.task import State, Task
 FAR, FARTHER, FARTHEST = (NOW + hours * HOUR for hours in (9, 20, 30))
 
 
-class Place(shelves.Place):
+class Rig(shelves.Rig):
     """A shelf, and links that cancel and move tasks at once."""
 
     def __init__(self) -> None:
@@ -64,210 +64,210 @@ class Place(shelves.Place):
 
 
 @pytest.fixture
-async def place(no_tasks_left: None) -> Place:
-    return Place()
+async def rig(no_tasks_left: None) -> Rig:
+    return Rig()
 
 
 # ---- the id is free
 
 
-async def test_a_task_is_put_when_it_is_known_that_nobody_has_its_id(place: Place) -> None:
-    place.start(row_of(1, FAR, "b"))
-    task = place.schedule(FARTHER, "a", value="new")
-    assert len(place.shelf.claims) == 1
-    assert task._number in place.shelf.claims
-    assert (place.group.unsaved, place.admitted.shelved) == (0, 2)
-    await place.turn()
-    assert place.rest() == {1: FAR, "new": FARTHER}
-    assert place.file()[task._number].id == "a"
-    assert len(place.shelf.claims) == 0
-    assert task._number not in place.shelf.claims
-    assert place.shelf.counter.figures() == {"pending": 2}
+async def test_a_task_is_put_when_it_is_known_that_nobody_has_its_id(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "b"))
+    task = rig.schedule(FARTHER, "a", value="new")
+    assert len(rig.shelf.claims) == 1
+    assert task._number in rig.shelf.claims
+    assert (rig.group.unsaved, rig.admitted.shelved) == (0, 2)
+    await rig.turn()
+    assert rig.rest() == {1: FAR, "new": FARTHER}
+    assert rig.file()[task._number].id == "a"
+    assert len(rig.shelf.claims) == 0
+    assert task._number not in rig.shelf.claims
+    assert rig.shelf.counter.figures() == {"pending": 2}
 
 
 async def test_a_task_whose_time_the_horizon_has_reached_meanwhile_comes_into_memory(
-    place: Place,
+    rig: Rig,
 ) -> None:
-    place.start(row_of(1, FARTHEST, "b"))
-    task = place.schedule(FAR, "a", value="new")
+    rig.start(row_of(1, FARTHEST, "b"))
+    task = rig.schedule(FAR, "a", value="new")
     await asyncio.sleep(0)
-    place.come(FARTHER)
-    await place.turn()
-    assert (task._home, task._number) == (place.admitted.links[0], 0)
-    assert place.rest() == {1: FARTHEST, "new": FAR}
-    assert place.admitted.shelved == 1
+    rig.come(FARTHER)
+    await rig.turn()
+    assert (task._home, task._number) == (rig.admitted.links[0], 0)
+    assert rig.rest() == {1: FARTHEST, "new": FAR}
+    assert rig.admitted.shelved == 1
 
 
-async def test_a_claim_can_be_moved_and_shows_when_it_is_due(place: Place) -> None:
-    place.start(row_of(1, FAR, "b"))
-    task = place.schedule(FAR, "a", value="new")
-    assert place.shelf.reschedule(0, task._number, FARTHER)
+async def test_a_claim_can_be_moved_and_shows_when_it_is_due(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "b"))
+    task = rig.schedule(FAR, "a", value="new")
+    assert rig.shelf.reschedule(0, task._number, FARTHER)
     assert task.due == to_datetime(FARTHER)
-    await place.turn()
-    assert place.rest() == {1: FAR, "new": FARTHER}
+    await rig.turn()
+    assert rig.rest() == {1: FAR, "new": FARTHER}
     assert task.due == to_datetime(FARTHER)
 
 
-async def test_a_claim_that_is_cancelled_is_over_at_once(place: Place) -> None:
-    place.start(row_of(1, FAR, "b"))
-    task = place.schedule(FARTHER, "a")
+async def test_a_claim_that_is_cancelled_is_over_at_once(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "b"))
+    task = rig.schedule(FARTHER, "a")
     assert task.cancel()
     assert task.cancelled()
-    assert len(place.shelf.claims) == 0
-    assert place.shelf.claims.rows() == []
-    assert not place.shelf.reschedule(0, task._number, FARTHEST)
-    await place.turn()
-    assert place.rest() == {1: FAR}
-    assert place.shelf.counter.figures() == {"pending": 1, "cancelled": 1}
+    assert len(rig.shelf.claims) == 0
+    assert rig.shelf.claims.rows() == []
+    assert not rig.shelf.reschedule(0, task._number, FARTHEST)
+    await rig.turn()
+    assert rig.rest() == {1: FAR}
+    assert rig.shelf.counter.figures() == {"pending": 1, "cancelled": 1}
 
 
-async def test_after_the_end_no_claim_goes_on(place: Place) -> None:
-    place.start(row_of(1, FAR, "b"))
-    place.schedule(FARTHER, "a")
-    place.shelf.claims.clear()
-    await place.turn()
-    assert place.rest() == {1: FAR}
+async def test_after_the_end_no_claim_goes_on(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "b"))
+    rig.schedule(FARTHER, "a")
+    rig.shelf.claims.clear()
+    await rig.turn()
+    assert rig.rest() == {1: FAR}
 
 
 # ---- a task of the file has it
 
 
-async def test_the_new_handle_leads_to_the_task_of_the_file(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
-    task = place.schedule(FARTHER, "a", value="new")
-    assert place.schedule(FARTHEST, "a") is task
-    await place.turn()
+async def test_the_new_handle_leads_to_the_task_of_the_file(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
+    task = rig.schedule(FARTHER, "a", value="new")
+    assert rig.schedule(FARTHEST, "a") is task
+    await rig.turn()
     assert (task._number, task.id, task.due) == (1, "a", to_datetime(FAR))
-    assert place.rest() == {1: FAR}
-    assert place.handle(1) is task
-    assert place.shelf.counter.figures() == {"pending": 1}
+    assert rig.rest() == {1: FAR}
+    assert rig.handle(1) is task
+    assert rig.shelf.counter.figures() == {"pending": 1}
 
 
-async def test_both_handles_lead_to_the_same_task(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
-    known = place.handle(1)
-    task = place.schedule(FARTHER, "a")
-    await place.turn()
+async def test_both_handles_lead_to_the_same_task(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
+    known = rig.handle(1)
+    task = rig.schedule(FARTHER, "a")
+    await rig.turn()
     assert task is not known
     assert (task._number, task.ref, task.due) == (1, known.ref, known.due)
     assert task.cancel()
-    await place.turn()
+    await rig.turn()
     assert task.cancelled()
     assert known.cancelled()
-    assert place.rest() == {}
+    assert rig.rest() == {}
 
 
-async def test_an_alias_of_the_new_one_leads_to_that_of_the_file(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
-    place.shelf.adopt(FARTHER, place.draft("new", "a"), 1 << 40, False, False)
-    await place.turn()
-    assert place.shelf.held.aliases == {1 << 40: 1}
-    assert place.rest() == {1: FAR}
+async def test_an_alias_of_the_new_one_leads_to_that_of_the_file(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
+    rig.shelf.adopt(FARTHER, rig.draft("new", "a"), 1 << 40, False, False)
+    await rig.turn()
+    assert rig.shelf.held.aliases == {1 << 40: 1}
+    assert rig.rest() == {1: FAR}
 
 
-async def test_an_alias_of_the_new_one_leads_to_that_of_a_link(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
-    place.shelf.adopt(FARTHER, place.draft("new", "a"), 1 << 40, False, False)
+async def test_an_alias_of_the_new_one_leads_to_that_of_a_link(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
+    rig.shelf.adopt(FARTHER, rig.draft("new", "a"), 1 << 40, False, False)
     await asyncio.sleep(0)
-    place.come(FAR)
-    await place.turn()
-    assert place.shelf.held.aliases == {}
-    assert place.admitted.leads == {1 << 40: (0, 0, 0)}
+    rig.come(FAR)
+    await rig.turn()
+    assert rig.shelf.held.aliases == {}
+    assert rig.admitted.leads == {1 << 40: (0, 0, 0)}
 
 
-async def test_the_new_handle_leads_to_the_task_at_a_link(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
-    task = place.schedule(FARTHER, "a")
+async def test_the_new_handle_leads_to_the_task_at_a_link(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
+    task = rig.schedule(FARTHER, "a")
     await asyncio.sleep(0)
-    place.come(FAR)
-    await place.turn()
-    link = place.admitted.links[0]
+    rig.come(FAR)
+    await rig.turn()
+    link = rig.admitted.links[0]
     assert (task._home, task._number) == (link, 0)
     link.end(0, State.FINISHED, 5)
     await asyncio.sleep(0)
     assert task.result() == 5
-    assert place.admitted.shelved == 0
+    assert rig.admitted.shelved == 0
 
 
-async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(place: Place) -> None:
+async def test_a_claim_leaves_a_task_alone_that_was_scheduled_after_it(rig: Rig) -> None:
     """That task has the id by right: the claim was cancelled, or has lost it."""
-    place.start(row_of(1, FAR, "b"))
-    for id_, end in (("a", place.shelf.cancel), ("c", place.shelf.dispossess)):
-        end(0, place.schedule(FARTHER, id_)._number)
-        new = row_of(place.group.new_row(), NOW, id_)
-        place.restored.take(new, {})
-    await place.turn()
-    assert place.admitted.ids == {"a": (0, 0, 0), "c": (1, 0, 1)}
-    assert place.rest() == {1: FAR}
+    rig.start(row_of(1, FAR, "b"))
+    for id_, end in (("a", rig.shelf.cancel), ("c", rig.shelf.dispossess)):
+        end(0, rig.schedule(FARTHER, id_)._number)
+        new = row_of(rig.group.new_row(), NOW, id_)
+        rig.restored.take(new, {})
+    await rig.turn()
+    assert rig.admitted.ids == {"a": (0, 0, 0), "c": (1, 0, 1)}
+    assert rig.rest() == {1: FAR}
 
 
 @pytest.mark.parametrize("how", ["cancel", "dispossess"])
 @pytest.mark.parametrize("first", ["it ends", "that one comes"])
 async def test_a_claim_that_ends_does_so_at_once_for_the_one_of_its_id_that_came_near(
-    place: Place, how: str, first: str
+    rig: Rig, how: str, first: str
 ) -> None:
     """A task that takes the id before the file has answered must not meet it."""
-    place.start(row_of(1, FAR, "a"))
-    task = place.schedule(FARTHER, "a")
+    rig.start(row_of(1, FAR, "a"))
+    task = rig.schedule(FARTHER, "a")
     if first == "that one comes":
-        place.come(FAR)
-    getattr(place.shelf, how)(0, task._number)
+        rig.come(FAR)
+    getattr(rig.shelf, how)(0, task._number)
     if first == "it ends":
-        place.come(FAR)
+        rig.come(FAR)
     assert task.cancelled()
-    assert place.admitted.ids == {}
-    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
-    await place.turn()
-    assert place.rest() == {}
-    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
+    assert rig.admitted.ids == {}
+    assert rig.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
+    await rig.turn()
+    assert rig.rest() == {}
+    assert rig.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
 
 
 @pytest.mark.parametrize("how", ["cancel", "dispossess"])
 async def test_a_claim_that_has_ended_ends_the_one_of_a_link_that_had_its_id(
-    place: Place, how: str
+    rig: Rig, how: str
 ) -> None:
-    place.start(row_of(1, FAR, "a"))
-    task = place.schedule(FARTHER, "a")
+    rig.start(row_of(1, FAR, "a"))
+    task = rig.schedule(FARTHER, "a")
     await asyncio.sleep(0)
-    getattr(place.shelf, how)(0, task._number)
-    place.come(FAR)
-    await place.turn()
+    getattr(rig.shelf, how)(0, task._number)
+    rig.come(FAR)
+    await rig.turn()
     assert task.cancelled()
-    assert place.rest() == {}
-    assert place.admitted.ids == {}
+    assert rig.rest() == {}
+    assert rig.admitted.ids == {}
     # A running task is cancelled, too, or goes on without the id.
-    assert place.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
+    assert rig.dispossessed == ([] if how == "cancel" else [(0, 0, 0)])
 
 
-async def test_moving_the_new_task_moves_the_one_at_a_link(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
-    task = place.schedule(FARTHER, "a")
+async def test_moving_the_new_task_moves_the_one_at_a_link(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
+    task = rig.schedule(FARTHER, "a")
     await asyncio.sleep(0)
-    place.shelf.reschedule(0, task._number, FARTHEST)
-    place.come(FAR)
-    await place.turn()
-    assert place.rest() == {1: FARTHEST}
+    rig.shelf.reschedule(0, task._number, FARTHEST)
+    rig.come(FAR)
+    await rig.turn()
+    assert rig.rest() == {1: FARTHEST}
 
 
-async def test_the_claimant_has_the_id_though_another_is_found_by_it(place: Place) -> None:
+async def test_the_claimant_has_the_id_though_another_is_found_by_it(rig: Rig) -> None:
     """The next task to replace it must end the newer one."""
-    place.start(row_of(1, FAR, "a"))
-    new = place.schedule(FARTHER, "a", replace=True)
-    before = place.shelf.held.hand_out(1)
-    place.shelf.held.fill(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # found
-    assert place.shelf.address("a") == (-1, 0, new._number)
-    await place.turn()
+    rig.start(row_of(1, FAR, "a"))
+    new = rig.schedule(FARTHER, "a", replace=True)
+    before = rig.shelf.held.hand_out(1)
+    rig.shelf.held.fill(before, row_of(1, FAR, "a"), Kept.of(row_of(1, FAR, "a")))  # found
+    assert rig.shelf.address("a") == (-1, 0, new._number)
+    await rig.turn()
     assert before.cancelled()
-    assert place.shelf.address("a") == (-1, 0, new._number)
+    assert rig.shelf.address("a") == (-1, 0, new._number)
 
 
-async def test_a_task_has_its_id_though_nobody_holds_it(place: Place) -> None:
-    place.start(row_of(1, FAR, "b"))
-    place.schedule(FARTHER, "a", value="new")
-    assert place.known("a") is not None
-    task = place.schedule(FARTHEST, "a", value="other")
-    await place.turn()
-    assert place.rest() == {1: FAR, "new": FARTHER}
+async def test_a_task_has_its_id_though_nobody_holds_it(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "b"))
+    rig.schedule(FARTHER, "a", value="new")
+    assert rig.known("a") is not None
+    task = rig.schedule(FARTHEST, "a", value="other")
+    await rig.turn()
+    assert rig.rest() == {1: FAR, "new": FARTHER}
     assert task.due == to_datetime(FARTHER)
 
 
@@ -285,25 +285,25 @@ def early(due: int) -> tuple[Early, Task[Any]]:
 
 @pytest.mark.parametrize(("due", "moved"), [(FAR, FAR), (FARTHEST, FARTHEST)])
 async def test_a_task_at_a_link_turns_out_to_be_one_of_the_file(
-    place: Place, due: int, moved: int
+    rig: Rig, due: int, moved: int
 ) -> None:
-    place.start(row_of(1, FAR, "a"))
+    rig.start(row_of(1, FAR, "a"))
     same, task = early(due)
-    place.admitted.early[7] = task
-    place.shelf.claims.join(same, place.file()[1])
-    assert place.admitted.left_out == [same]
-    assert (task._home, task._number, task.id) == (place.shelf, 1, "a")
-    await place.turn()
-    assert place.rest() == {1: moved}
+    rig.admitted.early[7] = task
+    rig.shelf.claims.join(same, rig.file()[1])
+    assert rig.admitted.left_out == [same]
+    assert (task._home, task._number, task.id) == (rig.shelf, 1, "a")
+    await rig.turn()
+    assert rig.rest() == {1: moved}
     assert task.due == to_datetime(moved)
 
 
-async def test_a_task_at_a_link_that_nobody_holds_may_be_one_of_the_file(place: Place) -> None:
-    place.start(row_of(1, FAR, "a"))
+async def test_a_task_at_a_link_that_nobody_holds_may_be_one_of_the_file(rig: Rig) -> None:
+    rig.start(row_of(1, FAR, "a"))
     same, _ = early(FARTHEST)
-    place.shelf.claims.join(same, place.file()[1])
-    await place.turn()
-    assert place.rest() == {1: FARTHEST}
+    rig.shelf.claims.join(same, rig.file()[1])
+    await rig.turn()
+    assert rig.rest() == {1: FARTHEST}
 
 
 # ---- anything may happen before the file has answered
@@ -354,23 +354,23 @@ def test_one_task_has_the_id_in_the_end_and_it_is_the_right_one(
 
 
 async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
-    place = Place()
+    rig = Rig()
     other = row_of(2, NOW + 99 * HOUR, "b")  # so that not everything is known
-    place.start(other, *([row_of(1, FAR, "a")] if is_there else []))
+    rig.start(other, *([row_of(1, FAR, "a")] if is_there else []))
     model = Model(1 if is_there else None)
     tasks: list[tuple[Task[Any], Any]] = []  # with the value of its task
     for number, (what, more) in enumerate(steps, 100):
         if what == "schedule":
-            task = place.schedule(FARTHER, "a", more, number)
+            task = rig.schedule(FARTHER, "a", more, number)
             tasks.append((task, model.schedule(number, more)))
             del task
         elif what == "turn":
             await asyncio.sleep(0)
         elif what == "work":
-            place.writer.work()
+            rig.writer.work()
         elif what == "come":
-            if place.lookups.until() is None:  # as paging waits for it
-                place.come(FAR)
+            if rig.lookups.until() is None:  # as paging waits for it
+                rig.come(FAR)
         elif what == "drop":
             del tasks[more:]
         elif tasks:
@@ -383,17 +383,17 @@ async def hold(is_there: bool, steps: list[tuple[str, Any]]) -> None:
             ):
                 model.move(value, FARTHEST + number)
             del task
-    await place.turn(20)
-    assert place.rest() == {2: other.due, **model.dues}
-    assert not place.commits.refused
-    assert [row.id for row in place.store.rows()].count("a") == (model.owner is not None)
+    await rig.turn(20)
+    assert rig.rest() == {2: other.due, **model.dues}
+    assert not rig.commits.refused
+    assert [row.id for row in rig.store.rows()].count("a") == (model.owner is not None)
     for task, value in tasks:
         assert task.cancelled() == (value not in model.dues)
         if value in model.dues:
             assert not task.done()
             assert task.id == "a"
     assert len({(task._home, task._number) for task, v in tasks if v in model.dues}) <= 1
-    here = [row for row in place.file() if row not in place.where]
-    assert place.shelf.counter.count == place.admitted.shelved == len(here)
-    assert len(place.shelf.claims) == 0
-    place.store.close(clean=True)
+    here = [row for row in rig.file() if row not in rig.where]
+    assert rig.shelf.counter.count == rig.admitted.shelved == len(here)
+    assert len(rig.shelf.claims) == 0
+    rig.store.close(clean=True)

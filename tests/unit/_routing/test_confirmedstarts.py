@@ -16,7 +16,7 @@ from aioscheduler._routing.marks import Marks
 from aioscheduler._routing.suspects import Suspects
 
 
-class Place(stores.Place):
+class Rig(stores.Rig):
     """The starts at one link, and what is kept of its tasks."""
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class Place(stores.Place):
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def rig() -> Rig:
+    return Rig()
 
 
 def test_which_tasks_begin_on_record() -> None:
@@ -65,129 +65,129 @@ def test_which_tasks_begin_on_record() -> None:
     assert is_confirmed(kept)
 
 
-def test_what_is_not_durable_begins_at_once(place: Place) -> None:
-    place.announce(7, 8)
-    assert place.begun == [[]]
-    assert 7 not in place.starts
-    assert not place.starts.forget(7)
+def test_what_is_not_durable_begins_at_once(rig: Rig) -> None:
+    rig.announce(7, 8)
+    assert rig.begun == [[]]
+    assert 7 not in rig.starts
+    assert not rig.starts.forget(7)
 
 
 @pytest.mark.parametrize(
     ("fields", "begun"),
     [({"id": "a"}, Begun.NO), ({"once": True}, Begun.ONCE), ({"suspect": True}, Begun.YES)],
 )
-def test_it_is_on_record_before_it_begins(place: Place, fields: Any, begun: Begun) -> None:
-    place.add(1, **fields)
-    place.announce(1, 9)
-    place.loop.turn()
-    assert 1 in place.starts
-    assert place.begun == []
-    place.writer.work()
-    assert place.begun == [[1]]
-    assert 1 not in place.starts
-    assert len(place.marks) == 1  # it has begun, and may outlast a commit
-    assert [row.begun for row in place.store.rows()] == [begun]
+def test_it_is_on_record_before_it_begins(rig: Rig, fields: Any, begun: Begun) -> None:
+    rig.add(1, **fields)
+    rig.announce(1, 9)
+    rig.loop.turn()
+    assert 1 in rig.starts
+    assert rig.begun == []
+    rig.writer.work()
+    assert rig.begun == [[1]]
+    assert 1 not in rig.starts
+    assert len(rig.marks) == 1  # it has begun, and may outlast a commit
+    assert [row.begun for row in rig.store.rows()] == [begun]
 
 
-def test_what_is_forgotten_meanwhile_does_not_begin(place: Place) -> None:
+def test_what_is_forgotten_meanwhile_does_not_begin(rig: Rig) -> None:
     for number in range(3):
-        place.add(number, once=True)
-    place.announce(0, 1, 2)
-    assert place.starts.forget(1)
-    assert not place.starts.forget(1)
-    place.write()
-    assert place.begun == [[0, 2]]
-    assert not place.starts.forget(0)
+        rig.add(number, once=True)
+    rig.announce(0, 1, 2)
+    assert rig.starts.forget(1)
+    assert not rig.starts.forget(1)
+    rig.write()
+    assert rig.begun == [[0, 2]]
+    assert not rig.starts.forget(0)
 
 
-def test_the_word_for_an_announcement_is_not_that_for_the_next(place: Place) -> None:
-    place.add(1, once=True)
-    place.announce(1)
-    place.loop.turn()  # it is being written
-    place.starts.forget(1)
-    place.announce(1)
-    place.writer.work(1)
-    assert place.begun == [[]]
-    assert 1 in place.starts
-    place.write()
-    assert place.begun == [[], [1]]
+def test_the_word_for_an_announcement_is_not_that_for_the_next(rig: Rig) -> None:
+    rig.add(1, once=True)
+    rig.announce(1)
+    rig.loop.turn()  # it is being written
+    rig.starts.forget(1)
+    rig.announce(1)
+    rig.writer.work(1)
+    assert rig.begun == [[]]
+    assert 1 in rig.starts
+    rig.write()
+    assert rig.begun == [[], [1]]
 
 
-def test_the_holders_of_ids_are_known_first(place: Place) -> None:
-    kept = place.kept[1] = Kept.of(Row(-1, 500, 0, b"", id="a"))
-    place.announce(1)
-    place.write()
-    assert place.begun == []
-    row = Row(place.group.new_row(), 500, 1, b"", id="a")
+def test_the_holders_of_ids_are_known_first(rig: Rig) -> None:
+    kept = rig.kept[1] = Kept.of(Row(-1, 500, 0, b"", id="a"))
+    rig.announce(1)
+    rig.write()
+    assert rig.begun == []
+    row = Row(rig.group.new_row(), 500, 1, b"", id="a")
     kept.row = row.row
-    place.group.define(Function(1, "f", "m:f", False))
-    place.group.put(kept, row)
-    (known,) = place.unknown
+    rig.group.define(Function(1, "f", "m:f", False))
+    rig.group.put(kept, row)
+    (known,) = rig.unknown
     known()
-    assert place.begun == []  # it is not on disk
-    place.commits.soon()
-    place.write()
-    assert place.begun == [[1]]
+    assert rig.begun == []  # it is not on disk
+    rig.commits.soon()
+    rig.write()
+    assert rig.begun == [[1]]
 
 
-def test_one_that_turns_out_to_be_another_one_does_not_begin(place: Place) -> None:
-    place.kept[1] = Kept.of(Row(-1, 500, 0, b"", id="a"))
-    place.announce(1)
-    place.starts.forget(1)
-    place.unknown[0]()
-    place.write()
-    assert place.begun == [[]]
-    assert place.store.batches == []
+def test_one_that_turns_out_to_be_another_one_does_not_begin(rig: Rig) -> None:
+    rig.kept[1] = Kept.of(Row(-1, 500, 0, b"", id="a"))
+    rig.announce(1)
+    rig.starts.forget(1)
+    rig.unknown[0]()
+    rig.write()
+    assert rig.begun == [[]]
+    assert rig.store.batches == []
 
 
-def test_suspects_have_their_turn(place: Place) -> None:
-    first, second = (place.add(n, suspect=True, losses=2) for n in (1, 2))
-    place.announce(1)
-    place.announce(2)
-    place.write()
-    assert place.begun == [[1]]
-    assert {row.row: row.begun for row in place.store.rows()} == {
+def test_suspects_have_their_turn(rig: Rig) -> None:
+    first, second = (rig.add(n, suspect=True, losses=2) for n in (1, 2))
+    rig.announce(1)
+    rig.announce(2)
+    rig.write()
+    assert rig.begun == [[1]]
+    assert {row.row: row.begun for row in rig.store.rows()} == {
         first.row: Begun.YES,
         second.row: Begun.NO,
     }
-    place.suspects.clear(first, 1000)
-    place.write()
-    assert place.begun == [[1], [2]]
+    rig.suspects.clear(first, 1000)
+    rig.write()
+    assert rig.begun == [[1], [2]]
 
 
-def test_what_is_struck_and_was_announced_begins_when_the_strike_is_on_disk(place: Place) -> None:
-    kept = place.add(1, once=True)
-    place.add(2, id="a")
-    place.write()
+def test_what_is_struck_and_was_announced_begins_when_the_strike_is_on_disk(rig: Rig) -> None:
+    kept = rig.add(1, once=True)
+    rig.add(2, id="a")
+    rig.write()
     for number in (1, 3):
-        place.group.strike(kept if number == 1 else place.add(3, once=True))
-        place.starts.struck(number)
-        del place.kept[number]
-    place.commits.soon()
-    place.announce(1)
-    place.announce(2, 3)  # on disk already
-    assert place.begun == []
-    place.write()
-    assert place.begun == [[], [2]]
+        rig.group.strike(kept if number == 1 else rig.add(3, once=True))
+        rig.starts.struck(number)
+        del rig.kept[number]
+    rig.commits.soon()
+    rig.announce(1)
+    rig.announce(2, 3)  # on disk already
+    assert rig.begun == []
+    rig.write()
+    assert rig.begun == [[], [2]]
 
 
-def test_what_was_struck_and_has_ended_holds_nobody_up(place: Place) -> None:
-    place.group.strike(place.add(1, once=True))
-    place.starts.struck(1)
-    del place.kept[1]
-    place.starts.ended([1, 2])
-    place.announce(1)
-    assert place.begun == [[]]
+def test_what_was_struck_and_has_ended_holds_nobody_up(rig: Rig) -> None:
+    rig.group.strike(rig.add(1, once=True))
+    rig.starts.struck(1)
+    del rig.kept[1]
+    rig.starts.ended([1, 2])
+    rig.announce(1)
+    assert rig.begun == [[]]
 
 
-def test_nothing_begins_that_will_not_be_on_record(place: Place) -> None:
-    place.add(1, once=True)
-    place.group.strike(place.add(2, once=True))
-    place.starts.struck(2)
-    del place.kept[2]
-    place.announce(1)
-    place.announce(2)
-    place.store.fails = GONE
-    place.write()
-    assert place.failures
-    assert place.begun == []
+def test_nothing_begins_that_will_not_be_on_record(rig: Rig) -> None:
+    rig.add(1, once=True)
+    rig.group.strike(rig.add(2, once=True))
+    rig.starts.struck(2)
+    del rig.kept[2]
+    rig.announce(1)
+    rig.announce(2)
+    rig.store.fails = GONE
+    rig.write()
+    assert rig.failures
+    assert rig.begun == []

@@ -18,7 +18,7 @@ from aioscheduler._transport.wire import Kind
 LOG = logging.getLogger("tests.forwardedlogs")
 
 
-class Place:
+class Rig:
     """A supervisor with a process, its pipe and a loop, all in one."""
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class Keeps(logging.Handler):
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def rig() -> Rig:
+    return Rig()
 
 
 @pytest.fixture
@@ -80,55 +80,55 @@ def packed(message: str, level: int = logging.INFO, name: str = LOG.name) -> byt
     return pack_record(record, 1, "worker")
 
 
-def test_records_are_handled_by_the_logger_of_their_name(place: Place, handler: Keeps) -> None:
-    place.take([packed("one"), packed("no", logging.DEBUG), packed("two", name=f"{LOG.name}.sub")])
+def test_records_are_handled_by_the_logger_of_their_name(rig: Rig, handler: Keeps) -> None:
+    rig.take([packed("one"), packed("no", logging.DEBUG), packed("two", name=f"{LOG.name}.sub")])
     assert [(record.name, record.msg) for record in handler.records] == [
         (LOG.name, "one"),
         (f"{LOG.name}.sub", "two"),
     ]
-    assert place.answers == [[Kind.LOGGED]]
-    assert place.flushed == 1
-    assert not place.counts
+    assert rig.answers == [[Kind.LOGGED]]
+    assert rig.flushed == 1
+    assert not rig.counts
 
 
-def test_what_was_dropped_is_counted(place: Place, handler: Keeps) -> None:
-    place.take([], 5)
-    place.take([packed("one")], 2)
-    assert place.counts == {"logs_dropped": 7}
+def test_what_was_dropped_is_counted(rig: Rig, handler: Keeps) -> None:
+    rig.take([], 5)
+    rig.take([packed("one")], 2)
+    assert rig.counts == {"logs_dropped": 7}
     assert len(handler.records) == 1
 
 
-def test_a_process_that_has_ended_is_not_answered(place: Place, handler: Keeps) -> None:
-    place.pid = None
-    place.take([packed("its last words")])
-    place.process = None
-    place.take([packed("and more")])
+def test_a_process_that_has_ended_is_not_answered(rig: Rig, handler: Keeps) -> None:
+    rig.pid = None
+    rig.take([packed("its last words")])
+    rig.process = None
+    rig.take([packed("and more")])
     assert len(handler.records) == 2
-    assert not place.answers
+    assert not rig.answers
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_handler_that_raises_harms_nothing(
-    place: Place, handler: Keeps, capsys: Any, kind: type[BaseException]
+    rig: Rig, handler: Keeps, capsys: Any, kind: type[BaseException]
 ) -> None:
     handler.raises = kind("on purpose")
-    place.take([packed("bad"), packed("good")])
+    rig.take([packed("bad"), packed("good")])
     assert [record.msg for record in handler.records] == ["bad", "good"]
-    assert place.answers == [[Kind.LOGGED]]
+    assert rig.answers == [[Kind.LOGGED]]
     said = capsys.readouterr().err
     if issubclass(kind, Exception):
         assert f"{kind.__name__}: on purpose" in said
         assert "Message: 'bad'" in said
-        assert not place.soon
+        assert not rig.soon
     else:  # the loop ends with it
-        ((throw, error),) = place.soon
+        ((throw, error),) = rig.soon
         assert error is handler.raises
         with pytest.raises(kind):
             throw(error)
 
 
 def test_a_filter_or_a_factory_that_raises_harms_nothing(
-    place: Place, handler: Keeps, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, handler: Keeps, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = packed("one"), packed("two")
 
@@ -136,17 +136,17 @@ def test_a_filter_or_a_factory_that_raises_harms_nothing(
         raise LookupError("on purpose")
 
     monkeypatch.setattr(LOG, "filters", [fail])
-    place.take([made[0]])
+    rig.take([made[0]])
     monkeypatch.setattr(LOG, "filters", [])
     monkeypatch.setattr(logging, "_logRecordFactory", fail)
-    place.take([made[1]])
+    rig.take([made[1]])
     said = capsys.readouterr().err
     assert ["LookupError: on purpose" in part for part in said.split("Message: ")[:2]] == [True] * 2
     assert "'one'" in said
     assert "'two'" in said
-    assert len(place.answers) == 2
+    assert len(rig.answers) == 2
     monkeypatch.setattr("sys.stderr", None)
-    place.take([made[1]])  # nowhere left to report it
+    rig.take([made[1]])  # nowhere left to report it
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,10 @@ def test_a_filter_or_a_factory_that_raises_harms_nothing(
         ([packed("one"), [1]], 1),
     ],
 )
-def test_what_is_no_log_changes_nothing(
-    place: Place, handler: Keeps, frame: tuple[Any, Any]
-) -> None:
+def test_what_is_no_log_changes_nothing(rig: Rig, handler: Keeps, frame: tuple[Any, Any]) -> None:
     with pytest.raises(wire.WireError, match="no logs of a worker|no record of a log"):
-        place.take(*frame)
-    assert not (handler.records or place.counts or place.answers)
+        rig.take(*frame)
+    assert not (handler.records or rig.counts or rig.answers)
 
 
 def test_the_levels_are_those_that_let_something_through(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from aioscheduler.testing import FakeClock, FakeManager
 SECOND = timedelta(seconds=1)
 
 
-class Place:
+class Rig:
     """A manager with a store, and its upstream; `close` only simulates its end."""
 
     def __init__(self, manager: FakeManager, store: TrickyStore) -> None:
@@ -71,23 +71,23 @@ class Place:
 
 
 @pytest.fixture
-async def local() -> AsyncIterator[Place]:
+async def local() -> AsyncIterator[Rig]:
     store = TrickyStore()
     async with FakeClock().manager(3, store=store, workers=0) as manager:
-        yield Place(manager, store)
+        yield Rig(manager, store)
 
 
 @pytest.fixture
-async def remote() -> AsyncIterator[Place]:
+async def remote() -> AsyncIterator[Rig]:
     store = TrickyStore()
     async with FakeClock().manager(1, store=store, workers=1) as manager:
-        yield Place(manager, store)
+        yield Rig(manager, store)
 
 
 # ---- from this process
 
 
-async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
+async def test_what_a_task_schedules_is_in_the_file(local: Rig) -> None:
     ref = local.schedule(reminders.note(1), origin=TaskRef("m", 0, 2, 9))
     at = local.router.locate(ref)
     assert at[:2] == (local.router.links[0], 2)  # on the scheduler of the task that scheduled it
@@ -105,7 +105,7 @@ async def test_what_a_task_schedules_is_in_the_file(local: Place) -> None:
         local.upstream.cancel_inside(ref._replace(manager="of another store"))
 
 
-async def test_a_call_that_cannot_be_kept_is_refused_here_too(local: Place) -> None:
+async def test_a_call_that_cannot_be_kept_is_refused_here_too(local: Rig) -> None:
     with pytest.raises(NotDurable):
         local.schedule(reminders.note(lambda: 1))
     with pytest.raises(ValueError, match="replace"):
@@ -113,7 +113,7 @@ async def test_a_call_that_cannot_be_kept_is_refused_here_too(local: Place) -> N
     assert await local.rows() == {}
 
 
-async def test_after_the_end_what_is_durable_is_left_for_the_next_host(local: Place) -> None:
+async def test_after_the_end_what_is_durable_is_left_for_the_next_host(local: Rig) -> None:
     local.schedule(reminders.note("kept"), id_="a")
     local.schedule(reminders.note("too"), id_="b")
     await local.manager.sync()
@@ -135,7 +135,7 @@ async def plain() -> None: ...
 # ---- from workers
 
 
-async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: Place) -> None:
+async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: Rig) -> None:
     remote.ask(1)
     remote.ask(2, 2 << 48, id="a")
     assert await remote.rows() == {None: 1, "a": 2}
@@ -155,7 +155,7 @@ async def test_what_a_worker_asks_is_in_the_file_and_known_by_its_alias(remote: 
 
 
 async def test_a_cancellation_for_another_store_is_logged(
-    remote: Place, caplog: pytest.LogCaptureFixture
+    remote: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     remote.ask(1)
     other = "51" * 16
@@ -167,7 +167,7 @@ async def test_a_cancellation_for_another_store_is_logged(
 
 @pytest.mark.parametrize("id_", [None, "a"])
 async def test_what_is_far_off_is_only_in_the_file_and_known_all_the_same(
-    remote: Place, id_: str | None
+    remote: Rig, id_: str | None
 ) -> None:
     keeper = remote.router.keeper
     assert keeper is not None
@@ -192,7 +192,7 @@ async def test_what_is_far_off_is_only_in_the_file_and_known_all_the_same(
 
 
 async def test_after_the_end_a_worker_s_durable_tasks_are_left_and_others_are_none(
-    remote: Place,
+    remote: Rig,
 ) -> None:
     remote.ask("kept", 1 << 48, id="a")
     await remote.manager.sync()
@@ -208,7 +208,7 @@ async def test_after_the_end_a_worker_s_durable_tasks_are_left_and_others_are_no
 
 
 async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
-    remote: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    remote: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(shelfhandles, "MOST_ALIASES", 2)
     first = 1 << 48
@@ -232,7 +232,7 @@ async def test_a_reference_to_one_of_too_many_far_off_tasks_says_so(
 
 
 async def test_a_near_task_is_found_by_a_reference_older_than_those_that_are_kept(
-    remote: Place, monkeypatch: pytest.MonkeyPatch
+    remote: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shelfhandles, "MOST_ALIASES", 1)
     remote.ask("near", 1 << 48)

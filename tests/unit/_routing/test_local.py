@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import shared
-from herewith import NOW, Place, fail, forever, give
+from herewith import NOW, Rig, fail, forever, give
 from hypothesis import given
 from hypothesis import strategies as st
 from turning import turns
@@ -30,29 +30,29 @@ from aioscheduler.task import State, TaskRef
 
 
 @pytest.fixture
-async def place(no_tasks_left: None, reports: list[Any]) -> Place:
-    place = Place()
-    place.start()
-    return place
+async def rig(no_tasks_left: None, reports: list[Any]) -> Rig:
+    rig = Rig()
+    rig.start()
+    return rig
 
 
 async def test_what_is_scheduled_before_the_start_waits() -> None:
-    place = Place()
-    task = place.schedule(give(1))
+    rig = Rig()
+    task = rig.schedule(give(1))
     await turns()
-    assert (task.state, place.counts) == (State.PENDING, (1, 1))
-    assert place.link.stats().state is WorkerState.STARTING
-    place.start()
+    assert (task.state, rig.counts) == (State.PENDING, (1, 1))
+    assert rig.link.stats().state is WorkerState.STARTING
+    rig.start()
     await turns()
     assert task.result() == 1
-    assert place.counts == (0, 0)
-    assert place.link.stats().state is WorkerState.READY
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    assert rig.link.stats().state is WorkerState.READY
+    await rig.link.close(0)
 
 
 @pytest.mark.parametrize("order", [Order.FIFO, Order.LIFO])
 async def test_a_queue_runs_one_at_a_time_in_each_scheduler(order: Order) -> None:
-    place = Place(order)
+    rig = Rig(order)
     log: list[int] = []
 
     async def work(n: int) -> None:
@@ -61,22 +61,22 @@ async def test_a_queue_runs_one_at_a_time_in_each_scheduler(order: Order) -> Non
         log.append(n)
 
     for n in range(3):
-        place.schedule(work(n), scheduler=0)
-    other = place.schedule(forever(), scheduler=1)  # holds up only its own queue
-    place.start()
+        rig.schedule(work(n), scheduler=0)
+    other = rig.schedule(forever(), scheduler=1)  # holds up only its own queue
+    rig.start()
     await turns(30)
     expected = [0, 0, 1, 1, 2, 2]
     assert log == (expected if order is Order.FIFO else expected[::-1])
     assert other.state is State.RUNNING
-    await place.link.close(0)
+    await rig.link.close(0)
 
 
-async def test_what_never_starts_is_closed_without_a_warning(place: Place) -> None:
+async def test_what_never_starts_is_closed_without_a_warning(rig: Rig) -> None:
     cancelled, waiting, lost = give(1), give(2), give(3)
-    place.schedule(cancelled, NOW + 1).cancel()
-    place.schedule(waiting, NOW + 1)
-    await place.link.close(0)
-    after = Place()
+    rig.schedule(cancelled, NOW + 1).cancel()
+    rig.schedule(waiting, NOW + 1)
+    await rig.link.close(0)
+    after = Rig()
     handle = after.schedule(lost)
     after.link.kill(ManagerClosed("the manager has failed"))
     for coro in (cancelled, waiting, lost):
@@ -86,50 +86,50 @@ async def test_what_never_starts_is_closed_without_a_warning(place: Place) -> No
     assert after.counts == (0, 0)
 
 
-async def test_close_lets_finish_what_runs_and_starts_nothing(place: Place) -> None:
+async def test_close_lets_finish_what_runs_and_starts_nothing(rig: Rig) -> None:
     gate = asyncio.get_running_loop().create_future()
 
     async def wait() -> str:
         return str(await gate)
 
-    running, pending = place.schedule(wait()), place.schedule(give(1), NOW + 1)
+    running, pending = rig.schedule(wait()), rig.schedule(give(1), NOW + 1)
     await turns()
-    closing = asyncio.create_task(place.link.close(None))
+    closing = asyncio.create_task(rig.link.close(None))
     await turns()
     assert pending.cancelled()
     assert not closing.done()
     gate.set_result("finished")
     await closing
     assert running.result() == "finished"
-    assert place.link.stats().state is WorkerState.STOPPED
+    assert rig.link.stats().state is WorkerState.STOPPED
 
 
-async def test_what_cannot_be_awaited_is_refused_and_nothing_changed(place: Place) -> None:
+async def test_what_cannot_be_awaited_is_refused_and_nothing_changed(rig: Rig) -> None:
     started = forever()
     started.send(None)
     odd: Any
     for odd in (3, give, started):
         with pytest.raises(TypeError):
-            place.link.shipper.take(odd)
+            rig.link.shipper.take(odd)
     started.close()
-    assert place.counts == (0, 0)
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    await rig.link.close(0)
 
 
-async def test_a_handle_can_be_had_again_until_the_end(place: Place) -> None:
-    task = place.schedule(give(1), NOW + SECOND)
-    running = place.schedule(forever())
+async def test_a_handle_can_be_had_again_until_the_end(rig: Rig) -> None:
+    task = rig.schedule(give(1), NOW + SECOND)
+    running = rig.schedule(forever())
     await turns()
-    assert place.link.find(0, 0) is task
-    assert place.link.find(0, 1) is running
-    assert (place.link.due(0, 0), place.link.due(0, 1)) == (NOW + SECOND, None)
-    assert place.link.find(1, 0) is None
+    assert rig.link.find(0, 0) is task
+    assert rig.link.find(0, 1) is running
+    assert (rig.link.due(0, 0), rig.link.due(0, 1)) == (NOW + SECOND, None)
+    assert rig.link.find(1, 0) is None
     task.cancel()
-    assert place.link.find(0, 0) is None
-    await place.link.close(0)
+    assert rig.link.find(0, 0) is None
+    await rig.link.close(0)
 
 
-async def test_many_calls_of_one_function(place: Place) -> None:
+async def test_many_calls_of_one_function(rig: Rig) -> None:
     def half(n: int) -> int:
         return 10 // n
 
@@ -139,21 +139,21 @@ async def test_many_calls_of_one_function(place: Place) -> None:
     functions: list[Any] = [half, later]
     for function in functions:
         outcomes = Outcomes(4)
-        calls = [place.link.shipper.take_arguments((n,)) for n in (1, 2, 0, 5)]
-        place.placement.added(0, 4)
+        calls = [rig.link.shipper.take_arguments((n,)) for n in (1, 2, 0, 5)]
+        rig.placement.added(0, 4)
         dues = [0, 0, 0, NOW + SECOND]
-        place.link.schedule_many(outcomes, 0, 0, dues, function, calls, None)
+        rig.link.schedule_many(outcomes, 0, 0, dues, function, calls, None)
         await turns()
         assert outcomes.states == [State.FINISHED, State.FINISHED, State.FAILED, None]
         assert outcomes.values[:2] == [10, 5]
         assert isinstance(outcomes.values[2], ZeroDivisionError)
-        assert place.counts == (1, 1)
+        assert rig.counts == (1, 1)
         number = outcomes.parts[0].first + 3
-        found = place.link.find(0, number)
+        found = rig.link.find(0, number)
         assert found is not None
         assert found.cancel()
-        assert place.counts == (0, 0)
-    await place.link.close(0)
+        assert rig.counts == (0, 0)
+    await rig.link.close(0)
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
@@ -171,32 +171,32 @@ async def test_tasks_wait_for_the_initializer(kind: str, no_tasks_left: None) ->
     async def work() -> None:
         log.append("task")
 
-    place = Place(boot=(set_up if kind == "async" else set_up_at_once, ("db",)))
-    place.schedule(work())
-    place.start()
-    ready = asyncio.create_task(place.link.ready())
+    rig = Rig(boot=(set_up if kind == "async" else set_up_at_once, ("db",)))
+    rig.schedule(work())
+    rig.start()
+    ready = asyncio.create_task(rig.link.ready())
     await turns()
     assert ready.done() == (kind == "plain")
     gate.set_result(None)
     await ready
     await turns()
     assert log == ["db", "task"]
-    await place.link.close(0)
+    await rig.link.close(0)
 
 
 async def test_a_failing_initializer_is_reported_to_the_manager_and_by_ready(
     no_tasks_left: None,
 ) -> None:
-    place = Place(boot=(fail, (LookupError("no db"),)))
-    task = place.schedule(give(1))
-    place.start()
+    rig = Rig(boot=(fail, (LookupError("no db"),)))
+    task = rig.schedule(give(1))
+    rig.start()
     with pytest.raises(WorkerStartError, match="no db") as failure:
-        await place.link.ready()
-    assert place.failures == [failure.value]
+        await rig.link.ready()
+    assert rig.failures == [failure.value]
     assert isinstance(failure.value.__cause__, LookupError)
-    place.link.kill(failure.value)  # as the manager does
+    rig.link.kill(failure.value)  # as the manager does
     assert task.exception() is failure.value
-    assert place.counts == (0, 0)
+    assert rig.counts == (0, 0)
 
 
 class Unreadable(Exception):
@@ -207,59 +207,59 @@ class Unreadable(Exception):
 async def test_an_initializer_failing_with_an_unreadable_error_is_reported_too(
     no_tasks_left: None,
 ) -> None:
-    place = Place(boot=(fail, (Unreadable(),)))
-    place.start()
+    rig = Rig(boot=(fail, (Unreadable(),)))
+    rig.start()
     with pytest.raises(WorkerStartError, match="Unreadable") as failure:
-        await place.link.ready()
-    assert place.failures == [failure.value]
-    place.link.kill(failure.value)
+        await rig.link.ready()
+    assert rig.failures == [failure.value]
+    rig.link.kill(failure.value)
 
 
-async def test_vitals_are_those_of_this_process(place: Place) -> None:
-    stats = place.link.stats()
+async def test_vitals_are_those_of_this_process(rig: Rig) -> None:
+    stats = rig.link.stats()
     assert (stats.pid, stats.counts["restarts"], stats.avoided) == (os.getpid(), 0, False)
-    place.schedule(give(1), NOW - SECOND)
+    rig.schedule(give(1), NOW - SECOND)
     await turns()
     assert stats.history.most == 0.0
-    place.link.look_after(0.25)  # once a second
+    rig.link.look_after(0.25)  # once a second
     assert (stats.history.most, stats.history.lag) == (1.0, 0.25)
-    await place.link.close(0)
+    await rig.link.close(0)
 
 
 async def test_what_has_not_begun_can_be_withdrawn_and_moved_though_it_was_launched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place = Place()
+    rig = Rig()
     launched: list[Any] = []
-    monkeypatch.setattr(place.link._runner, "launch", lambda *args: launched.append(args))
-    due, moved = place.schedule(give(0)), place.schedule(give("moved"))
-    waiting = place.schedule(give(1), NOW + 60 * SECOND)
-    early = place.schedule(give(2), scheduler=1)
-    assert place.link.withdraw(1, 3)  # before the start, too
+    monkeypatch.setattr(rig.link._runner, "launch", lambda *args: launched.append(args))
+    due, moved = rig.schedule(give(0)), rig.schedule(give("moved"))
+    waiting = rig.schedule(give(1), NOW + 60 * SECOND)
+    early = rig.schedule(give(2), scheduler=1)
+    assert rig.link.withdraw(1, 3)  # before the start, too
     assert early.cancelled()
-    place.start()
+    rig.start()
     await turns()
     ((engine, numbers, dues),) = launched
     assert numbers == [0, 1]
-    assert place.link.withdraw(0, 0)
-    assert place.link.reschedule(0, 1, NOW + 5 * SECOND)
+    assert rig.link.withdraw(0, 0)
+    assert rig.link.reschedule(0, 1, NOW + 5 * SECOND)
     assert due.cancelled()
     assert moved.due == to_datetime(NOW + 5 * SECOND)
-    assert place.link.withdraw(0, 2)
+    assert rig.link.withdraw(0, 2)
     assert waiting.cancelled()
-    assert not any(place.link.withdraw(0, number) for number in (0, 2))
+    assert not any(rig.link.withdraw(0, number) for number in (0, 2))
     monkeypatch.undo()
     engine.run(numbers, dues)
     await turns()
     assert moved.state is State.PENDING
-    assert place.counts == (1, 1)
-    place.now += 5 * SECOND
+    assert rig.counts == (1, 1)
+    rig.now += 5 * SECOND
     engine.wake_soon()
     await turns()
     assert moved.result() == "moved"
-    assert place.counts == (0, 0)
-    assert place.ends() == {State.FINISHED: 1, State.CANCELLED: 3}
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    assert rig.ends() == {State.FINISHED: 1, State.CANCELLED: 3}
+    await rig.link.close(0)
 
 
 @pytest.mark.parametrize("order", list(Order))
@@ -283,9 +283,9 @@ def test_what_is_pending_can_be_withdrawn_and_moved(
 
 
 async def ask_each_other(order: Order, most: int | None, acts: list[tuple[str, int, int]]) -> None:
-    place = Place(order)
+    rig = Rig(order)
     if order is Order.TIMED:
-        place.link.engines[0].concurrency = most
+        rig.link.engines[0].concurrency = most
     begun: list[int] = []
     ended: set[int] = set()  # before they began
     dues = {n: NOW + SECOND * act[2] for n, act in enumerate(acts)}
@@ -298,112 +298,112 @@ async def ask_each_other(order: Order, most: int | None, acts: list[tuple[str, i
         if EAGER:  # else it runs before its first step
             assert pending == (other not in ended and other not in begun)
         if what == "compute":
-            place.now += SECOND  # lasts longer than a slice
+            rig.now += SECOND  # lasts longer than a slice
         elif what == "wait":
             await asyncio.sleep(0)
         elif what == "move" and order is Order.TIMED:
-            due = place.now + SECOND * seconds
-            assert place.link.reschedule(0, other, due) == pending
+            due = rig.now + SECOND * seconds
+            assert rig.link.reschedule(0, other, due) == pending
             if pending:
                 dues[other] = due
                 assert tasks[other].due == to_datetime(due)
         elif what == "withdraw":
-            assert place.link.withdraw(0, other) == pending
+            assert rig.link.withdraw(0, other) == pending
             ended.update([other] if pending else [])
         elif pending:
             assert tasks[other].cancel()
             ended.add(other)
         assert begun.count(number) == 1
-        assert order is not Order.TIMED or dues[number] <= place.now
+        assert order is not Order.TIMED or dues[number] <= rig.now
 
     tasks = [
-        place.schedule(work(n), dues[n] if order is Order.TIMED else 0) for n in range(len(acts))
+        rig.schedule(work(n), dues[n] if order is Order.TIMED else 0) for n in range(len(acts))
     ]
-    place.start()
+    rig.start()
     for _ in range(5):
         await turns(30)
-        place.now += SECOND
-        place.link.engines[0].wake_soon()
+        rig.now += SECOND
+        rig.link.engines[0].wake_soon()
     await turns(30)
     for number, task in enumerate(tasks):
         assert task.cancelled() == (number in ended)
         assert number in ended or task.result() is None
     assert sorted([*begun, *ended]) == list(range(len(acts)))
-    assert place.counts == (0, 0)
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    await rig.link.close(0)
 
 
 async def test_what_is_not_wanted_costs_no_reference(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = place.schedule(forever())
+    running = rig.schedule(forever())
     await turns()
-    waiting = [place.schedule(give(n), NOW + SECOND) for n in range(3)]
+    waiting = [rig.schedule(give(n), NOW + SECOND) for n in range(3)]
     made: list[int] = []
-    make = place.link._runner.ref
+    make = rig.link._runner.ref
 
     def note(scheduler: int, number: int) -> TaskRef | None:
         made.append(number)
         return make(scheduler, number)
 
-    monkeypatch.setattr(place.link._runner, "ref", note)
-    (info,) = (each for some in place.link.infos(Wanted(state=State.RUNNING)) for each in some)
+    monkeypatch.setattr(rig.link._runner, "ref", note)
+    (info,) = (each for some in rig.link.infos(Wanted(state=State.RUNNING)) for each in some)
     assert made == [running._number]
     assert info.ref == running.ref
     made.clear()
-    assert not [each for some in place.link.infos(Wanted(name="no")) for each in some]
+    assert not [each for some in rig.link.infos(Wanted(name="no")) for each in some]
     assert not made
-    every = [each.ref for some in place.link.infos(Wanted()) for each in some]
+    every = [each.ref for some in rig.link.infos(Wanted()) for each in some]
     assert every == [*(task.ref for task in waiting), running.ref]
-    await place.link.close(0)
+    await rig.link.close(0)
 
 
-async def test_what_runs_is_neither_withdrawn_nor_moved(place: Place) -> None:
-    task = place.schedule(forever())
+async def test_what_runs_is_neither_withdrawn_nor_moved(rig: Rig) -> None:
+    task = rig.schedule(forever())
     await turns()
-    assert not place.link.withdraw(0, 0)
-    assert not place.link.reschedule(0, 0, NOW + 5)
+    assert not rig.link.withdraw(0, 0)
+    assert not rig.link.reschedule(0, 0, NOW + 5)
     assert task.state is State.RUNNING
-    assert place.link.due(0, 0) is None
-    await place.link.close(0)
+    assert rig.link.due(0, 0) is None
+    await rig.link.close(0)
 
 
 async def test_pending_tasks_of_a_queue_are_withdrawn() -> None:
-    place = Place(Order.FIFO)
-    place.start()
-    tasks = [place.schedule(give(n)) for n in range(3)]
-    assert place.link.withdraw(0, 1)
+    rig = Rig(Order.FIFO)
+    rig.start()
+    tasks = [rig.schedule(give(n)) for n in range(3)]
+    assert rig.link.withdraw(0, 1)
     await turns()
     assert [task.cancelled() for task in tasks] == [False, True, False]
-    assert place.counts == (0, 0)
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    await rig.link.close(0)
 
 
 async def test_what_is_moved_starts_at_its_new_time_and_in_its_order() -> None:
-    place = Place()
+    rig = Rig()
     log: list[tuple[int, Any]] = []
 
     async def work(n: int) -> None:
         log.append((n, current_due()))
 
     whens = NOW + SECOND, NOW + 2 * SECOND, NOW + 3 * SECOND
-    tasks = [place.schedule(work(n), due) for n, due in enumerate(whens)]
-    assert place.link.reschedule(0, 2, NOW)
-    place.start()
-    assert place.link.reschedule(0, 0, NOW + 2 * SECOND)
+    tasks = [rig.schedule(work(n), due) for n, due in enumerate(whens)]
+    assert rig.link.reschedule(0, 2, NOW)
+    rig.start()
+    assert rig.link.reschedule(0, 0, NOW + 2 * SECOND)
     assert [task.due for task in tasks] == [to_datetime(NOW + n * SECOND) for n in (2, 2, 0)]
-    assert place.counts == (3, 3)
+    assert rig.counts == (3, 3)
     await turns()
-    place.now += 2 * SECOND
-    place.link.engines[0].wake_soon()
+    rig.now += 2 * SECOND
+    rig.link.engines[0].wake_soon()
     await turns()
     assert log == [(2, to_datetime(NOW))] + [(n, to_datetime(NOW + 2 * SECOND)) for n in (0, 1)]
-    assert place.counts == (0, 0)
-    assert not place.link.reschedule(0, 0, NOW)
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    assert not rig.link.reschedule(0, 0, NOW)
+    await rig.link.close(0)
 
 
-async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(place: Place) -> None:
+async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(rig: Rig) -> None:
     starts: list[tuple[int, int, Any]] = []
 
     def half(n: int) -> int:
@@ -419,31 +419,31 @@ async def test_calls_of_a_batch_are_retried_withdrawn_and_moved(place: Place) ->
     for function in functions:
         starts.clear()
         outcomes = Outcomes(4, "half")
-        calls = [place.link.shipper.take_arguments((n,)) for n in (1, 0, 0, 2)]
-        place.placement.added(0, 4)
-        now = place.now
+        calls = [rig.link.shipper.take_arguments((n,)) for n in (1, 0, 0, 2)]
+        rig.placement.added(0, 4)
+        now = rig.now
         dues = [now, now, now, now + SECOND]
-        record = place.link.shipper.take_record(options)
-        place.link.schedule_many(outcomes, 0, 0, dues, function, calls, record)
+        record = rig.link.shipper.take_record(options)
+        rig.link.schedule_many(outcomes, 0, 0, dues, function, calls, record)
         await turns()
         first = outcomes.parts[0].first
         assert outcomes.values == [10, None, None, None]
         again = outcomes.task(outcomes.parts[0], 1)
         assert (again.state, again.due) == (State.PENDING, to_datetime(now + SECOND))
-        assert place.link.withdraw(0, first + 2)
-        assert place.link.reschedule(0, first + 1, now + 5 * SECOND)
-        assert place.link.reschedule(0, first + 3, now + 5 * SECOND)
+        assert rig.link.withdraw(0, first + 2)
+        assert rig.link.reschedule(0, first + 1, now + 5 * SECOND)
+        assert rig.link.reschedule(0, first + 3, now + 5 * SECOND)
         assert again.due == to_datetime(now + 5 * SECOND)
-        assert place.counts == (2, 2)
-        place.now += 5 * SECOND
-        place.link.engines[0].wake_soon()
+        assert rig.counts == (2, 2)
+        rig.now += 5 * SECOND
+        rig.link.engines[0].wake_soon()
         await turns()
         assert outcomes.values == [10, 2, None, 5]
         assert outcomes.states[2] is State.CANCELLED
         moved = to_datetime(now + 5 * SECOND)
         assert starts[3:] == [(0, 2, moved), (2, 1, moved)]
-        assert place.counts == (0, 0)
-    await place.link.close(0)
+        assert rig.counts == (0, 0)
+    await rig.link.close(0)
 
 
 class Once:
@@ -453,15 +453,15 @@ class Once:
         yield from ()
 
 
-async def test_a_call_that_cannot_be_repeated_is_not_retried(place: Place) -> None:
-    shipper = place.link.shipper
+async def test_a_call_that_cannot_be_repeated_is_not_retried(rig: Rig) -> None:
+    shipper = rig.link.shipper
     retried, limited = map(shipper.take_record, (Options(retry=Retry()), Options(timeout=1.0)))
     future = asyncio.get_running_loop().create_future()
     for awaitable in (Once(), future):
         with pytest.raises(TypeError, match="wrap it in an async def function"):
             shipper.take(awaitable, retried)
         assert shipper.take(awaitable, limited)[0] is awaitable
-    await place.link.close(0)
+    await rig.link.close(0)
 
 
 # ---- the lifespan of the initializer
@@ -469,34 +469,34 @@ async def test_a_call_that_cannot_be_repeated_is_not_retried(place: Place) -> No
 
 async def test_a_lifespan_is_left_after_the_last_task(tmp_path: Path, no_tasks_left: None) -> None:
     path = tmp_path / "log"
-    place = Place(boot=(shared.share, (str(path),)))
-    place.start()
-    await place.link.ready()
-    slow = place.schedule(shared.see_slowly(str(path), 60.0))
+    rig = Rig(boot=(shared.share, (str(path),)))
+    rig.start()
+    await rig.link.ready()
+    slow = rig.schedule(shared.see_slowly(str(path), 60.0))
     await turns()
-    await place.link.close(0)
+    await rig.link.close(0)
     assert slow.cancelled()
     assert shared.words(path) == ["entered", "task", "left"]
-    assert place.failures == []
+    assert rig.failures == []
 
 
 async def test_one_that_ends_by_itself_fails_the_manager(
     tmp_path: Path, no_tasks_left: None
 ) -> None:
     path = tmp_path / "log"
-    place = Place(boot=(shared.share_badly, (str(path), "ends")))
-    place.start()
-    await place.link.ready()
-    running, waiting = place.schedule(forever()), place.schedule(give(1), NOW + SECOND)
-    retried = place.schedule(fail(LookupError()), options=Options(retry=Retry(wait_initial=60)))
+    rig = Rig(boot=(shared.share_badly, (str(path), "ends")))
+    rig.start()
+    await rig.link.ready()
+    running, waiting = rig.schedule(forever()), rig.schedule(give(1), NOW + SECOND)
+    retried = rig.schedule(fail(LookupError()), options=Options(retry=Retry(wait_initial=60)))
     await turns()
     (tmp_path / "log.end").touch()
-    while not place.failures:
+    while not rig.failures:
         await asyncio.sleep(0.001)
-    (reason,) = place.failures
+    (reason,) = rig.failures
     assert isinstance(reason, WorkerLost)
     assert "has ended before its tasks" in str(reason)
-    place.link.kill(reason)  # as the manager does
+    rig.link.kill(reason)  # as the manager does
     await turns()
     for task, started in ((running, True), (waiting, False), (retried, False)):
         error = task.exception()
@@ -505,8 +505,8 @@ async def test_one_that_ends_by_itself_fails_the_manager(
         assert error.started is started
         assert error.__cause__ is reason
         assert "has ended before its tasks" in str(error)
-    assert place.counts == (0, 0)
-    await place.link.close(0)
+    assert rig.counts == (0, 0)
+    await rig.link.close(0)
     assert shared.words(path) == ["over"]
 
 
@@ -517,25 +517,25 @@ async def test_what_raises_as_its_place_fails_is_not_retried(no_tasks_left: None
         except asyncio.CancelledError:
             raise LookupError from None
 
-    place = Place()
-    place.start()
-    task = place.schedule(resist(), options=Options(retry=Retry(wait_initial=60)))
+    rig = Rig()
+    rig.start()
+    task = rig.schedule(resist(), options=Options(retry=Retry(wait_initial=60)))
     await turns()
-    place.link.kill(WorkerStartError("no"))
+    rig.link.kill(WorkerStartError("no"))
     await turns()
     assert isinstance(task.exception(), LookupError)
-    assert place.counts == (0, 0)
+    assert rig.counts == (0, 0)
 
 
 async def test_a_lifespan_of_a_place_that_fails_is_cancelled(
     tmp_path: Path, no_tasks_left: None
 ) -> None:
     path = tmp_path / "log"
-    place = Place(boot=(shared.share, (str(path),)))
-    place.start()
-    await place.link.ready()
-    place.link.kill(ManagerClosed("it has failed"))
-    await place.link.close(0)
+    rig = Rig(boot=(shared.share, (str(path),)))
+    rig.start()
+    await rig.link.ready()
+    rig.link.kill(ManagerClosed("it has failed"))
+    await rig.link.close(0)
     assert shared.words(path) == ["entered", "cancelled"]
 
 
@@ -544,9 +544,9 @@ async def test_one_that_is_cancelled_with_all_there_is_does_not_fail_a_loop_that
     tmp_path: Path, goes_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
-    place = Place(boot=(shared.share, (str(tmp_path / "log"),)))
-    place.start()
-    await place.link.ready()
+    rig = Rig(boot=(shared.share, (str(tmp_path / "log"),)))
+    rig.start()
+    await rig.link.ready()
     loop = asyncio.get_running_loop()
     if not goes_on:
         monkeypatch.setattr(loop, "_asyncgens_shutdown_called", True)
@@ -554,23 +554,23 @@ async def test_one_that_is_cancelled_with_all_there_is_does_not_fail_a_loop_that
     task.cancel()
     for _ in range(20):
         await asyncio.sleep(0.001)
-    assert len(place.failures) == goes_on
+    assert len(rig.failures) == goes_on
     monkeypatch.undo()
-    await place.link.close(0)
+    await rig.link.close(0)
     await asyncio.sleep(0.002)
 
 
 async def test_ready_raises_on_a_close_and_on_its_own_cancellation(
     no_tasks_left: None,
 ) -> None:
-    place = Place(boot=(asyncio.sleep, (60,)))
-    place.start()
-    closed, cancelled = (asyncio.create_task(place.link.ready()) for _ in range(2))
+    rig = Rig(boot=(asyncio.sleep, (60,)))
+    rig.start()
+    closed, cancelled = (asyncio.create_task(rig.link.ready()) for _ in range(2))
     await turns()
     cancelled.cancel()
     await turns()
     assert cancelled.cancelled()
-    await place.link.close(0)
+    await rig.link.close(0)
     with pytest.raises(WorkerStartError, match="closed before its initializer had finished"):
         await closed
 
@@ -580,28 +580,28 @@ async def test_an_initializer_cancelled_by_others_fails_its_link(
     turn: int, no_tasks_left: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
-    place = Place(boot=(asyncio.sleep, (60,)))
-    place.start()
+    rig = Rig(boot=(asyncio.sleep, (60,)))
+    rig.start()
     await turns(turn)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     with pytest.raises(WorkerStartError, match="was cancelled, as when all tasks"):
-        await place.link.ready()
+        await rig.link.ready()
     await asyncio.sleep(0.001)
-    (failure,) = place.failures
+    (failure,) = rig.failures
     assert isinstance(failure, WorkerStartError)
-    await place.link.close(0)
+    await rig.link.close(0)
 
 
 async def test_one_that_was_cancelled_fails_no_place_that_is_closed_meanwhile(
     no_tasks_left: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holdback, "LOOK_EVERY", 0)
-    place = Place(boot=(asyncio.sleep, (60,)))
-    place.start()
+    rig = Rig(boot=(asyncio.sleep, (60,)))
+    rig.start()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await turns(2)
-    await place.link.close(0)
+    await rig.link.close(0)
     await asyncio.sleep(0.001)
-    assert not place.failures
+    assert not rig.failures

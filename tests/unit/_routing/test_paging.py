@@ -57,7 +57,7 @@ class HandClock(ManualClock):
             self._ring()
 
 
-class Place:
+class Rig:
     """Paging of a file, and its effects.
 
     Attributes:
@@ -172,67 +172,67 @@ END = ((NOW + AHEAD) // HOUR + 1) * HOUR - 1  # the end of the bucket that is re
 async def test_the_rest_of_a_bucket_is_read_and_the_next_one_a_while_before_it_begins(
     no_tasks_left: None,
 ) -> None:
-    place = Place(*dues(NOW - HOUR, NOW, END, END + 1, END + HOUR, END + 5 * HOUR))
-    await place.open()
-    assert place.came == [1, 2, 3]
-    assert place.where.horizon.reached == (END, LAST[1])
-    assert place.clock.due == END + 1 - AHEAD
-    place.clock.pass_(END - AHEAD)
-    await place.look()
-    assert place.came == [1, 2, 3]
-    place.clock.pass_(END + 1 - AHEAD)
-    await place.turn()
-    assert place.came == [1, 2, 3, 4, 5]
-    assert "whole" not in place.told
-    place.clock.pass_(END + 6 * HOUR)
-    await place.turn()
-    assert place.came == [1, 2, 3, 4, 5, 6]
-    assert place.told[-1] == "whole"
-    assert place.where.horizon.is_whole
-    assert place.clock.due is None
+    rig = Rig(*dues(NOW - HOUR, NOW, END, END + 1, END + HOUR, END + 5 * HOUR))
+    await rig.open()
+    assert rig.came == [1, 2, 3]
+    assert rig.where.horizon.reached == (END, LAST[1])
+    assert rig.clock.due == END + 1 - AHEAD
+    rig.clock.pass_(END - AHEAD)
+    await rig.look()
+    assert rig.came == [1, 2, 3]
+    rig.clock.pass_(END + 1 - AHEAD)
+    await rig.turn()
+    assert rig.came == [1, 2, 3, 4, 5]
+    assert "whole" not in rig.told
+    rig.clock.pass_(END + 6 * HOUR)
+    await rig.turn()
+    assert rig.came == [1, 2, 3, 4, 5, 6]
+    assert rig.told[-1] == "whole"
+    assert rig.where.horizon.is_whole
+    assert rig.clock.due is None
 
 
 async def test_a_task_that_is_due_before_all_others_is_waited_for(no_tasks_left: None) -> None:
-    place = Place(*dues(END + 9 * HOUR))
-    await place.open()
-    assert place.clock.due is not None
-    kept = place.put(row_of(50, END + 2 * HOUR), 1)
-    assert place.clock.due == END + 2 * HOUR - AHEAD
-    place.put(row_of(51, END + 3 * HOUR), 2)
-    assert place.clock.due == END + 2 * HOUR - AHEAD
-    place.clock.pass_(END + 2 * HOUR - AHEAD)
-    await place.turn()
-    assert (place.came, place.kept) == ([50], [kept])
-    assert place.clock.due == END + 3 * HOUR - AHEAD
+    rig = Rig(*dues(END + 9 * HOUR))
+    await rig.open()
+    assert rig.clock.due is not None
+    kept = rig.put(row_of(50, END + 2 * HOUR), 1)
+    assert rig.clock.due == END + 2 * HOUR - AHEAD
+    rig.put(row_of(51, END + 3 * HOUR), 2)
+    assert rig.clock.due == END + 2 * HOUR - AHEAD
+    rig.clock.pass_(END + 2 * HOUR - AHEAD)
+    await rig.turn()
+    assert (rig.came, rig.kept) == ([50], [kept])
+    assert rig.clock.due == END + 3 * HOUR - AHEAD
 
 
 async def test_a_clock_that_was_set_is_seen_at_the_next_look(no_tasks_left: None) -> None:
-    place = Place(*dues(NOW, END + 9 * HOUR))
-    await place.open()
-    place.clock.now = END + 9 * HOUR
-    await place.look()
-    assert place.came == [1, 2]
+    rig = Rig(*dues(NOW, END + 9 * HOUR))
+    await rig.open()
+    rig.clock.now = END + 9 * HOUR
+    await rig.look()
+    assert rig.came == [1, 2]
 
 
 async def test_one_look_is_as_good_as_many(no_tasks_left: None) -> None:
-    place = Place(*dues(NOW, END + HOUR))
-    await place.open()
-    place.clock.now += 2 * HOUR
+    rig = Rig(*dues(NOW, END + HOUR))
+    await rig.open()
+    rig.clock.now += 2 * HOUR
     for _ in range(5):
-        place.paging.look()
-    await place.turn()
-    assert place.came == [1, 2]
-    assert len(place.reads) == 2
+        rig.paging.look()
+    await rig.turn()
+    assert rig.came == [1, 2]
+    assert len(rig.reads) == 2
 
 
 async def test_a_queue_is_read_to_its_end_whatever_the_time(no_tasks_left: None) -> None:
-    place = Place(*dues(0, 0, 0), timed=False)
-    await place.open()
-    assert place.came == [1, 2, 3]
-    assert place.told[-1] == "whole"
-    assert place.clock.due is None
-    await place.look()
-    assert len(place.reads) == 1
+    rig = Rig(*dues(0, 0, 0), timed=False)
+    await rig.open()
+    assert rig.came == [1, 2, 3]
+    assert rig.told[-1] == "whole"
+    assert rig.clock.due is None
+    await rig.look()
+    assert len(rig.reads) == 1
 
 
 # ---- how much
@@ -242,50 +242,50 @@ async def test_nothing_is_read_while_there_is_no_room(
     monkeypatch: pytest.MonkeyPatch, no_tasks_left: None
 ) -> None:
     monkeypatch.setattr(module, "MOST", 3)
-    place = Place(*dues(NOW, NOW, NOW + 1, NOW + 2, NOW + 3))
-    await place.open()
-    await place.look()
-    assert (place.came, place.reads) == ([1, 2, 3], [3])
-    assert not place.paging.is_wanted()
-    place.held.remove(2)
-    assert place.paging.is_wanted()
-    await place.look()
-    assert (place.came, place.reads) == ([1, 2, 3, 4], [3, 1])
-    place.held.clear()
-    await place.look()
-    assert place.came == [1, 2, 3, 4, 5]
+    rig = Rig(*dues(NOW, NOW, NOW + 1, NOW + 2, NOW + 3))
+    await rig.open()
+    await rig.look()
+    assert (rig.came, rig.reads) == ([1, 2, 3], [3])
+    assert not rig.paging.is_wanted()
+    rig.held.remove(2)
+    assert rig.paging.is_wanted()
+    await rig.look()
+    assert (rig.came, rig.reads) == ([1, 2, 3, 4], [3, 1])
+    rig.held.clear()
+    await rig.look()
+    assert rig.came == [1, 2, 3, 4, 5]
 
 
 async def test_at_least_one_task_of_the_first_part_is_read(no_tasks_left: None) -> None:
     """It shows the kind of the file."""
-    place = Place(*dues(NOW, NOW))
-    place.held.update(range(1000, 1000 + module.MOST))
-    await place.open()
-    assert (place.came, place.reads) == ([1], [1])
+    rig = Rig(*dues(NOW, NOW))
+    rig.held.update(range(1000, 1000 + module.MOST))
+    await rig.open()
+    assert (rig.came, rig.reads) == ([1], [1])
 
 
 async def test_links_and_ids_are_waited_for_between_slices(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
-    place = Place(*dues(*[NOW] * 5))
-    await place.open()
+    rig = Rig(*dues(*[NOW] * 5))
+    await rig.open()
     slices = [["settled", count, "flushed"] for count in (2, 2, 1)]
-    assert place.told == [each for some in slices for each in some] + ["whole"]
+    assert rig.told == [each for some in slices for each in some] + ["whole"]
 
 
 async def test_a_task_scheduled_while_a_page_is_taken_comes_in_order(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
-    place = Place(*dues(NOW, NOW + 10, NOW + 20, NOW + 30))
+    rig = Rig(*dues(NOW, NOW + 10, NOW + 20, NOW + 30))
     new = [row_of(50, NOW + 5), row_of(51, NOW + 25), row_of(52, NOW + 35)]
 
     def schedule() -> None:
-        if new and not place.where.horizon.is_near(*new[0].position):
-            place.put(new.pop(0), 1)
+        if new and not rig.where.horizon.is_near(*new[0].position):
+            rig.put(new.pop(0), 1)
 
-    place.settling = schedule
-    await place.open()
-    assert place.came == [1, 50, 2, 3, 51, 4]
+    rig.settling = schedule
+    await rig.open()
+    assert rig.came == [1, 50, 2, 3, 51, 4]
     assert len(new) == 1  # no slice was left: it is near
 
 
@@ -305,21 +305,21 @@ def test_all_come_once_in_their_order_whatever_the_sizes(
 
 async def hold(some: list[int], most: int, timed: bool) -> None:
     rows = dues(*(NOW + due * HOUR // 3 if timed else 0 for due in some))
-    place = Place(*rows, timed=timed)
-    await place.open()
+    rig = Rig(*rows, timed=timed)
+    await rig.open()
     for _ in range(200):
-        assert len(place.held) <= most
-        if place.where.horizon.is_whole:
+        assert len(rig.held) <= most
+        if rig.where.horizon.is_whole:
             break
-        if place.held:
-            place.held.remove(min(place.held))
-        place.clock.now += HOUR // 9
-        await place.look()
-    assert place.came == [row.row for row in sorted(rows, key=lambda row: row.position)]
-    assert place.where.horizon.is_whole
-    assert sum(each for each in place.told if isinstance(each, int)) == len(rows)
-    await place.paging.stop()
-    place.store.close(clean=True)
+        if rig.held:
+            rig.held.remove(min(rig.held))
+        rig.clock.now += HOUR // 9
+        await rig.look()
+    assert rig.came == [row.row for row in sorted(rows, key=lambda row: row.position)]
+    assert rig.where.horizon.is_whole
+    assert sum(each for each in rig.told if isinstance(each, int)) == len(rows)
+    await rig.paging.stop()
+    rig.store.close(clean=True)
 
 
 # ---- what goes wrong
@@ -328,102 +328,102 @@ async def hold(some: list[int], most: int, timed: bool) -> None:
 async def test_a_file_of_another_kind_is_refused_before_anything_is_taken(
     no_tasks_left: None,
 ) -> None:
-    place = Place(*dues(NOW))
+    rig = Rig(*dues(NOW))
 
     def refuse(page: Page) -> None:
         assert [row.row for row in page.rows] == [1]
         raise StoreError("of a queue")
 
     with pytest.raises(StoreError, match="of a queue"):
-        await place.open(refuse)
-    assert place.came == []
+        await rig.open(refuse)
+    assert rig.came == []
 
 
 async def test_an_unreadable_first_part_is_raised_by_open(no_tasks_left: None) -> None:
-    place = Place(*dues(NOW))
-    place.fails = [StoreError("no")]
+    rig = Rig(*dues(NOW))
+    rig.fails = [StoreError("no")]
     with pytest.raises(StoreError, match="no"):
-        await place.open()
-    assert place.failures == []
+        await rig.open()
+    assert rig.failures == []
 
 
 async def test_a_part_that_cannot_be_read_is_told_once_a_minute_and_tried_again(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place(*dues(NOW, END + HOUR))
-    await place.open()
-    place.clock.now += 2 * HOUR
-    place.fails = [StoreError("tasks.db cannot be read")] * 4
+    rig = Rig(*dues(NOW, END + HOUR))
+    await rig.open()
+    rig.clock.now += 2 * HOUR
+    rig.fails = [StoreError("tasks.db cannot be read")] * 4
     for seconds[0], told in ((1000, 1), (1030, 1), (1059.9, 1), (1060, 2)):
-        await place.look()
+        await rig.look()
         assert caplog.messages == ["tasks.db cannot be read"] * told
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
-    assert place.came == [1]
-    await place.look()
-    assert place.came == [1, 2]
-    assert place.failures == []
+    assert rig.came == [1]
+    await rig.look()
+    assert rig.came == [1, 2]
+    assert rig.failures == []
 
 
 async def test_another_trouble_is_reported_at_once(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place(*dues(NOW, END + HOUR))
-    await place.open()
-    place.clock.now += 2 * HOUR
-    place.fails = [StoreError("one"), StoreError("two")]
-    await place.look()
-    await place.look()
+    rig = Rig(*dues(NOW, END + HOUR))
+    await rig.open()
+    rig.clock.now += 2 * HOUR
+    rig.fails = [StoreError("one"), StoreError("two")]
+    await rig.look()
+    await rig.look()
     assert caplog.messages == ["one", "two"]
 
 
 async def test_faults_of_a_readable_file_are_logged_too(
     seconds: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place(*dues(NOW))
-    place.store.complains = "a page of tasks.db is damaged"
-    await place.open()
-    await place.look()
+    rig = Rig(*dues(NOW))
+    rig.store.complains = "a page of tasks.db is damaged"
+    await rig.open()
+    await rig.look()
     assert caplog.messages == ["a page of tasks.db is damaged"]
-    assert place.came == [1]
+    assert rig.came == [1]
 
 
 async def test_an_unexpected_error_is_final(no_tasks_left: None) -> None:
-    place = Place(*dues(NOW, END + HOUR))
-    await place.open()
-    place.clock.now += 2 * HOUR
+    rig = Rig(*dues(NOW, END + HOUR))
+    await rig.open()
+    rig.clock.now += 2 * HOUR
     error = MemoryError("no room")
-    place.fails = [error]
-    await place.look()
-    assert place.failures == [error]
+    rig.fails = [error]
+    await rig.look()
+    assert rig.failures == [error]
 
 
 async def test_a_reader_that_was_cancelled_reads_what_is_left_at_the_next_look(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
     """As when all tasks of the loop are cancelled."""
-    place = Place(*dues(NOW, *[END + HOUR] * 5))
-    await place.read_some_of_what_comes(3)
+    rig = Rig(*dues(NOW, *[END + HOUR] * 5))
+    await rig.read_some_of_what_comes(3)
     (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
     reading.cancel()
-    await place.turn()
-    assert len(place.came) == 3
-    await place.look()
-    assert place.came == [1, 2, 3, 4, 5, 6]
+    await rig.turn()
+    assert len(rig.came) == 3
+    await rig.look()
+    assert rig.came == [1, 2, 3, 4, 5, 6]
 
 
 async def test_a_reader_that_was_cancelled_before_it_began_reads_at_the_next_look(
     no_tasks_left: None,
 ) -> None:
-    place = Place(*dues(NOW, END + HOUR))
-    await place.open()
-    place.clock.now += 2 * HOUR
-    place.paging.look()
+    rig = Rig(*dues(NOW, END + HOUR))
+    await rig.open()
+    rig.clock.now += 2 * HOUR
+    rig.paging.look()
     (reading,) = asyncio.all_tasks() - {asyncio.current_task()}
     reading.cancel()
-    await place.turn()
-    assert place.came == [1]
-    await place.look()
-    assert place.came == [1, 2]
+    await rig.turn()
+    assert rig.came == [1]
+    await rig.look()
+    assert rig.came == [1, 2]
 
 
 # ---- its end
@@ -432,22 +432,22 @@ async def test_a_reader_that_was_cancelled_before_it_began_reads_at_the_next_loo
 async def test_at_its_end_what_was_not_taken_is_left(
     slices_of_two: None, no_tasks_left: None
 ) -> None:
-    place = Place(*dues(NOW, *[END + HOUR] * 5))
-    await place.read_some_of_what_comes(3)
-    await place.paging.stop()
-    assert place.came == [1, 2, 3]
-    assert place.where.horizon.reached == (END + HOUR, 3)
-    assert not place.where.horizon.is_whole
-    assert place.clock.closed
-    await place.look()
-    assert place.came == [1, 2, 3]
-    place.where.horizon.strike(6, 1)
-    place.where.horizon.written(1)
-    assert place.where.horizon.find(6) is None  # reading has stopped
+    rig = Rig(*dues(NOW, *[END + HOUR] * 5))
+    await rig.read_some_of_what_comes(3)
+    await rig.paging.stop()
+    assert rig.came == [1, 2, 3]
+    assert rig.where.horizon.reached == (END + HOUR, 3)
+    assert not rig.where.horizon.is_whole
+    assert rig.clock.closed
+    await rig.look()
+    assert rig.came == [1, 2, 3]
+    rig.where.horizon.strike(6, 1)
+    rig.where.horizon.written(1)
+    assert rig.where.horizon.find(6) is None  # reading has stopped
 
 
 async def test_it_may_end_before_it_was_opened(no_tasks_left: None) -> None:
-    place = Place(*dues(NOW))
-    await place.paging.stop()
-    await place.look()
-    assert place.reads == []
+    rig = Rig(*dues(NOW))
+    await rig.paging.stop()
+    await rig.look()
+    assert rig.reads == []

@@ -28,7 +28,7 @@ from aioscheduler._transport.wire import (
 NOW = 1000
 
 
-class Place:
+class Rig:
     """A book with four started tasks and a pending one, and a record of reports."""
 
     def __init__(self, recycles: bool = False) -> None:
@@ -83,60 +83,60 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def rig() -> Rig:
+    return Rig()
 
 
-def test_outcomes_come_with_what_reads_them(place: Place) -> None:
-    catalog = place.receiver._decodes
-    place.say(Kind.ENDED, 0, [0, 1], FINISHED, [5, b"\x90"])
-    change, outcomes = place.reported[0]
+def test_outcomes_come_with_what_reads_them(rig: Rig) -> None:
+    catalog = rig.receiver._decodes
+    rig.say(Kind.ENDED, 0, [0, 1], FINISHED, [5, b"\x90"])
+    change, outcomes = rig.reported[0]
     assert change == Change(0, 0, [0, 1], State.FINISHED)
     assert outcomes == ([5, b"\x90"], catalog[0], False, FINISHED)
-    place.say(Kind.ENDED, 0, [2], FAILED, [b"\x90"])
-    assert place.reported[1][1] == ([b"\x90"], catalog[1], False, FAILED)
-    assert place.unheard == [[2]]  # while the book still has it
+    rig.say(Kind.ENDED, 0, [2], FAILED, [b"\x90"])
+    assert rig.reported[1][1] == ([b"\x90"], catalog[1], False, FAILED)
+    assert rig.unheard == [[2]]  # while the book still has it
 
 
-def test_a_task_that_is_too_late_has_failed(place: Place) -> None:
-    place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
-    change, outcomes = place.reported[0]
+def test_a_task_that_is_too_late_has_failed(rig: Rig) -> None:
+    rig.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"\x90", b"\x91"])
+    change, outcomes = rig.reported[0]
     assert change == Change(0, 0, [0, 1], State.FAILED)
-    assert outcomes == ([b"\x90", b"\x91"], place.receiver._decodes[FAILED], False, TOO_LATE)
-    assert place.unheard == [[0, 1]]
+    assert outcomes == ([b"\x90", b"\x91"], rig.receiver._decodes[FAILED], False, TOO_LATE)
+    assert rig.unheard == [[0, 1]]
     with pytest.raises(wire.WireError, match="task 0 was"):
-        place.say(Kind.ENDED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
-    assert place.reported[1][0].ended == [2]  # the part before it was processed
+        rig.say(Kind.ENDED, 0, [2, 0], TOO_LATE, [b"\x90", b"\x90"])
+    assert rig.reported[1][0].ended == [2]  # the part before it was processed
 
 
 @pytest.mark.parametrize("ending", [wire.UNREADABLE, wire.UNKNOWN])
-def test_a_task_that_could_not_be_called_has_failed(place: Place, ending: int) -> None:
-    place.say(Kind.ENDED, 0, [0], ending, [b"\x90"])
-    decode = place.receiver._decodes[FAILED]
+def test_a_task_that_could_not_be_called_has_failed(rig: Rig, ending: int) -> None:
+    rig.say(Kind.ENDED, 0, [0], ending, [b"\x90"])
+    decode = rig.receiver._decodes[FAILED]
     outcomes = [b"\x90"], decode, False, ending
-    assert place.reported == [(Change(0, 0, [0], State.FAILED), outcomes)]
+    assert rig.reported == [(Change(0, 0, [0], State.FAILED), outcomes)]
 
 
-def test_failures_of_retried_tasks_are_kept_until_they_start(place: Place) -> None:
-    place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
-    assert place.reported == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
-    place.failures.note(0, [0, 1], ["one", "two"])
-    place.say(Kind.ANNOUNCED, 0, [0])
-    assert len(place.failures) == 1
-    place.say(Kind.PROPOSED, 0, [1])
-    assert len(place.failures) == 0
+def test_failures_of_retried_tasks_are_kept_until_they_start(rig: Rig) -> None:
+    rig.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
+    assert rig.reported == [(Change(0, 2, []), ([0, 1], ["one", "two"]))]
+    rig.failures.note(0, [0, 1], ["one", "two"])
+    rig.say(Kind.ANNOUNCED, 0, [0])
+    assert len(rig.failures) == 1
+    rig.say(Kind.PROPOSED, 0, [1])
+    assert len(rig.failures) == 0
     with pytest.raises(wire.WireError, match="task 4 was never sent"):
-        place.say(Kind.RETRY, 0, [2, 4], [5, 6], ["one", "two"])
-    assert place.reported[-1] == (Change(0, 1, [], refused=4), ([2, 4], ["one", "two"]))
+        rig.say(Kind.RETRY, 0, [2, 4], [5, 6], ["one", "two"])
+    assert rig.reported[-1] == (Change(0, 1, [], refused=4), ([2, 4], ["one", "two"]))
 
 
-def test_large_outcomes_came_before(place: Place) -> None:
-    place.say(Kind.BLOB, 0, b"large")
-    place.say(Kind.BLOB, 1, None)
-    place.say(Kind.ENDED, 0, [0, 1, 2], FINISHED, [IN_BLOB, IN_BLOB, 3])
-    assert place.reported[0][1][0] == [b"large", NO_MEMORY, 3]
-    assert place.reported[0][1][2] is True
-    assert not place.receiver._blobs
+def test_large_outcomes_came_before(rig: Rig) -> None:
+    rig.say(Kind.BLOB, 0, b"large")
+    rig.say(Kind.BLOB, 1, None)
+    rig.say(Kind.ENDED, 0, [0, 1, 2], FINISHED, [IN_BLOB, IN_BLOB, 3])
+    assert rig.reported[0][1][0] == [b"large", NO_MEMORY, 3]
+    assert rig.reported[0][1][2] is True
+    assert not rig.receiver._blobs
 
 
 @pytest.mark.parametrize(
@@ -164,93 +164,93 @@ def test_large_outcomes_came_before(place: Place) -> None:
         [Kind.SCHEDULE, 0],
     ],
 )
-def test_what_cannot_be_read_changes_nothing(place: Place, frame: list[Any]) -> None:
+def test_what_cannot_be_read_changes_nothing(rig: Rig, frame: list[Any]) -> None:
     with pytest.raises(Exception, match=r".*"):
-        place.say(*frame)
-    assert not place.reported
-    assert list(place.book.ledger) == [0, 1, 2, 3, 4]
-    assert place.book.ledger.running == 4
+        rig.say(*frame)
+    assert not rig.reported
+    assert list(rig.book.ledger) == [0, 1, 2, 3, 4]
+    assert rig.book.ledger.running == 4
 
 
-def test_impossible_numbers_are_refused_after_possible_ones(place: Place) -> None:
+def test_impossible_numbers_are_refused_after_possible_ones(rig: Rig) -> None:
     with pytest.raises(wire.WireError, match="task 4 was never sent, or was reported twice"):
-        place.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
-    assert place.reported[0][0].ended == [0]
+        rig.say(Kind.ENDED, 0, [0, 4, 1], FINISHED, [1, 2, 3])
+    assert rig.reported[0][0].ended == [0]
 
 
-def test_the_worker_is_answered_where_it_waits_for_it(place: Place) -> None:
-    outbox = place.book.outbox
-    place.say(Kind.UNBEGUN, 0, [2, 3])
+def test_the_worker_is_answered_where_it_waits_for_it(rig: Rig) -> None:
+    outbox = rig.book.outbox
+    rig.say(Kind.UNBEGUN, 0, [2, 3])
     assert not outbox.answers
-    place.say(Kind.PROPOSED, 0, [2])
+    rig.say(Kind.PROPOSED, 0, [2])
     assert outbox.answers
     outbox.take()
-    place.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
+    rig.say(Kind.RETRY, 0, [0, 1], [5, 6], ["one", "two"])
     assert outbox.answers
     outbox.take()
-    place.book.reschedule(0, 0, 9)
+    rig.book.reschedule(0, 0, 9)
     outbox.take()
-    place.say(Kind.ENDED, 0, [0], CANCELLED, [None])
+    rig.say(Kind.ENDED, 0, [0], CANCELLED, [None])
     assert outbox.answers
     outbox.take()
     assert not outbox.answers
-    place.book.reschedule(0, 0, NOW + 5)
-    assert [place.book.find(n).due for n in (0, 1)] == [NOW + 5, NOW + 6]  # type: ignore[union-attr]
-    place.say(Kind.ENDED, 0, [4], CANCELLED, [None])
-    assert [change.waiting for change, _ in place.reported] == [2, -1, 2, 0, -1]
+    rig.book.reschedule(0, 0, NOW + 5)
+    assert [rig.book.find(n).due for n in (0, 1)] == [NOW + 5, NOW + 6]  # type: ignore[union-attr]
+    rig.say(Kind.ENDED, 0, [4], CANCELLED, [None])
+    assert [change.waiting for change, _ in rig.reported] == [2, -1, 2, 0, -1]
 
 
-def test_a_cancellation_that_nobody_asked_for_ends_its_task_whatever_closes(place: Place) -> None:
-    place.book.closing = True
-    place.say(Kind.ENDED, 0, [0], UNASKED, [b"why"])
-    ((change, (values, *_)),) = place.reported
+def test_a_cancellation_that_nobody_asked_for_ends_its_task_whatever_closes(rig: Rig) -> None:
+    rig.book.closing = True
+    rig.say(Kind.ENDED, 0, [0], UNASKED, [b"why"])
+    ((change, (values, *_)),) = rig.reported
     assert (change.ended, change.state) == ([0], State.CANCELLED)
     assert values == [b"why"]
 
 
-def test_requests_of_tasks_come_in_parts(place: Place) -> None:
+def test_requests_of_tasks_come_in_parts(rig: Rig) -> None:
     whole = wire.pack(["cancel", 0, 0, 5])
-    place.say(Kind.INSIDE, whole[:3], False)
-    assert not place.asked
-    place.say(Kind.INSIDE, whole[3:], True)
-    assert place.asked == [("cancel", 0, 0, 5)]
+    rig.say(Kind.INSIDE, whole[:3], False)
+    assert not rig.asked
+    rig.say(Kind.INSIDE, whole[3:], True)
+    assert rig.asked == [("cancel", 0, 0, 5)]
 
 
-def test_incomplete_data_of_a_gone_process_is_dropped(place: Place) -> None:
-    place.say(Kind.BLOB, 0, b"large")
-    place.say(Kind.INSIDE, b"half", False)
-    place.receiver.disconnect()
-    place.say(Kind.INSIDE, wire.pack(["cancel"]), True)
-    assert place.asked == [("cancel",)]
+def test_incomplete_data_of_a_gone_process_is_dropped(rig: Rig) -> None:
+    rig.say(Kind.BLOB, 0, b"large")
+    rig.say(Kind.INSIDE, b"half", False)
+    rig.receiver.disconnect()
+    rig.say(Kind.INSIDE, wire.pack(["cancel"]), True)
+    assert rig.asked == [("cancel",)]
     with pytest.raises(wire.WireError, match="did not come"):
-        place.say(Kind.ENDED, 0, [0], FINISHED, [IN_BLOB])
+        rig.say(Kind.ENDED, 0, [0], FINISHED, [IN_BLOB])
 
 
-def test_what_is_logged_is_passed_on(place: Place) -> None:
-    place.say(Kind.LOG, [b"record"], 5)
-    assert place.logged == [([b"record"], 5)]
+def test_what_is_logged_is_passed_on(rig: Rig) -> None:
+    rig.say(Kind.LOG, [b"record"], 5)
+    assert rig.logged == [([b"record"], 5)]
     with pytest.raises(wire.WireError, match="does not send LOGGED"):
-        place.say(Kind.LOGGED)
+        rig.say(Kind.LOGGED)
 
 
-def test_lateness_is_noted(place: Place) -> None:
-    place.say(Kind.TICK, 0.5, 100, 300, [1, 2], 0, 0)
-    assert place.receiver.history.lag == 0.5
+def test_lateness_is_noted(rig: Rig) -> None:
+    rig.say(Kind.TICK, 0.5, 100, 300, [1, 2], 0, 0)
+    assert rig.receiver.history.lag == 0.5
 
 
 def test_runs_and_size_of_the_process_are_reported_to_its_wear() -> None:
-    place = Place(recycles=True)
-    place.say(Kind.READY)
-    place.say(Kind.ENDED, 0, [0, 1], FINISHED, [1, 2])
-    place.say(Kind.RETRY, 0, [2], [5], ["failed"])  # one attempt
-    place.say(Kind.ENDED, 0, [3, 4], CANCELLED, [None, None])  # 4 has not begun
-    place.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
-    began, *reported = place.worn
+    rig = Rig(recycles=True)
+    rig.say(Kind.READY)
+    rig.say(Kind.ENDED, 0, [0, 1], FINISHED, [1, 2])
+    rig.say(Kind.RETRY, 0, [2], [5], ["failed"])  # one attempt
+    rig.say(Kind.ENDED, 0, [3, 4], CANCELLED, [None, None])  # 4 has not begun
+    rig.say(Kind.TICK, 0.5, 0, 0, [], 0, 5_000)
+    began, *reported = rig.worn
     assert began == ("began", 0)
     assert reported == [("ran", 2), ("ran", 1), ("ran", 1), ("measured", 5_000)]
 
 
 def test_what_was_too_late_has_not_run() -> None:
-    place = Place(recycles=True)
-    place.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"", b""])
-    assert place.worn == [("ran", 0)]
+    rig = Rig(recycles=True)
+    rig.say(Kind.ENDED, 0, [0, 1], TOO_LATE, [b"", b""])
+    assert rig.worn == [("ran", 0)]

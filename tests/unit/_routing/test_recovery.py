@@ -14,7 +14,7 @@ from aioscheduler._routing.recovery import Recovery
 from aioscheduler._transport.definitionlog import DefinitionLog
 
 
-class Place:
+class Rig:
     """A book with four tasks: two have begun, one is announced, and the last is pending."""
 
     def __init__(self, rerun: bool = False) -> None:
@@ -66,15 +66,15 @@ class Place:
 
 
 def test_what_has_begun_is_lost_and_the_rest_goes_on() -> None:
-    place = Place()
-    life: Any = place
-    fate, begun = place.recovery.pass_on(life, -9)
+    rig = Rig()
+    life: Any = rig
+    fate, begun = rig.recovery.pass_on(life, -9)
     assert begun == 2
     assert fate == "2 pending tasks go to the next process; started, and lost: 2 (their names)"
-    assert place.states() == {State.PENDING: 2, None: 2}
-    assert place.waiting == 1  # the task that was announced, but had not begun
+    assert rig.states() == {State.PENDING: 2, None: 2}
+    assert rig.waiting == 1  # the task that was announced, but had not begun
     for number in (0, 1):
-        state, error = place.ends[number]
+        state, error = rig.ends[number]
         assert state is State.LOST
         assert isinstance(error, WorkerLost)
         assert (error.worker, error.exitcode, error.started) == (3, -9, True)
@@ -82,94 +82,94 @@ def test_what_has_begun_is_lost_and_the_rest_goes_on() -> None:
 
 
 def test_with_rerun_it_goes_on_too() -> None:
-    place = Place(rerun=True)
-    life: Any = place
-    fate, begun = place.recovery.pass_on(life, -9)
+    rig = Rig(rerun=True)
+    life: Any = rig
+    fate, begun = rig.recovery.pass_on(life, -9)
     assert begun == 2
     assert fate == "2 pending tasks go to the next process; started, to run again: 2 (their names)"
-    assert place.states() == {State.PENDING: 4}
-    assert place.waiting == 3
-    assert not place.ends
+    assert rig.states() == {State.PENDING: 4}
+    assert rig.waiting == 3
+    assert not rig.ends
 
 
 @pytest.mark.parametrize("rerun", [True, False])
 def test_who_has_blocked_the_worker_is_lost_though_the_others_may_run_again(rerun: bool) -> None:
-    place = Place(rerun)
-    place.blamed = 0, 1
-    life: Any = place
-    fate, harmed = place.recovery.pass_on(life, 213)
+    rig = Rig(rerun)
+    rig.blamed = 0, 1
+    life: Any = rig
+    fate, harmed = rig.recovery.pass_on(life, 213)
     assert fate.startswith("2 pending tasks go to the next process; started, ")
-    state, error = place.ends[1]
+    state, error = rig.ends[1]
     assert state is State.LOST
     assert (error.exitcode, error.started, error.cause) == (213, True, "it said so")
     if rerun:
-        assert place.ends.keys() == {1}
-        assert place.states() == {State.PENDING: 3, None: 1}
+        assert rig.ends.keys() == {1}
+        assert rig.states() == {State.PENDING: 3, None: 1}
     else:
-        assert place.ends.keys() == {0, 1}
-        assert place.ends[0][1].cause == "another task is to blame: it said so"
+        assert rig.ends.keys() == {0, 1}
+        assert rig.ends[0][1].cause == "another task is to blame: it said so"
 
 
 @pytest.mark.parametrize("blamed", [(0, 2), (0, 3), (0, 99), OSError("no box")])
 def test_a_task_that_does_not_run_is_not_to_blame(
     blamed: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place(rerun=True)
-    place.blamed = blamed
-    life: Any = place
+    rig = Rig(rerun=True)
+    rig.blamed = blamed
+    life: Any = rig
     with caplog.at_level(logging.ERROR, "aioscheduler"):
-        place.recovery.pass_on(life, 213)
-    assert not place.ends
+        rig.recovery.pass_on(life, 213)
+    assert not rig.ends
     assert ("cannot be read" in caplog.text) is isinstance(blamed, Exception)
 
 
 def test_a_task_asked_to_cancel_that_blocked_the_worker_ends_cancelled() -> None:
-    place = Place(rerun=True)
-    place.book.cancel(0, 1)
-    place.blamed = 0, 1
-    life: Any = place
-    place.recovery.pass_on(life, 213)
-    assert place.ends == {1: (State.CANCELLED, None)}
+    rig = Rig(rerun=True)
+    rig.book.cancel(0, 1)
+    rig.blamed = 0, 1
+    life: Any = rig
+    rig.recovery.pass_on(life, 213)
+    assert rig.ends == {1: (State.CANCELLED, None)}
 
 
 def test_what_nobody_knows_may_have_begun(caplog: pytest.LogCaptureFixture) -> None:
-    place = Place()
-    life: Any = place
-    place.fails = OSError("no box")
+    rig = Rig()
+    life: Any = rig
+    rig.fails = OSError("no box")
     with caplog.at_level(logging.ERROR, "aioscheduler"):
-        place.recovery.pass_on(life, None)
-    assert place.ends.keys() == {0, 1, 2}
+        rig.recovery.pass_on(life, None)
+    assert rig.ends.keys() == {0, 1, 2}
     assert "the black box of worker 3 cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("lost", [True, False])
 def test_the_end_of_all_leaves_nothing_open(lost: bool) -> None:
-    place = Place()
-    place.recovery.reason = OSError("no room")
-    place.book.outbox.add(0, 5, 7, 4)  # in no frame yet
-    place.recovery.settle_all(1, lost)
-    assert place.ends.keys() == {0, 1, 2, 3, 4}
+    rig = Rig()
+    rig.recovery.reason = OSError("no room")
+    rig.book.outbox.add(0, 5, 7, 4)  # in no frame yet
+    rig.recovery.settle_all(1, lost)
+    assert rig.ends.keys() == {0, 1, 2, 3, 4}
     waiting = State.LOST if lost else State.CANCELLED
-    assert [place.ends[n][0] for n in range(5)] == [*[State.LOST] * 3, waiting, waiting]
-    error = place.ends[0][1]
+    assert [rig.ends[n][0] for n in range(5)] == [*[State.LOST] * 3, waiting, waiting]
+    error = rig.ends[0][1]
     assert isinstance(error, WorkerLost)
     assert (error.reason, error.started) == ("no room", True)
-    assert error.__cause__ is place.recovery.reason
+    assert error.__cause__ is rig.recovery.reason
     if lost:
-        assert place.ends[3][1].started is False
+        assert rig.ends[3][1].started is False
 
 
 def test_a_frame_that_cannot_be_made_keeps_nothing_open(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place()
-    place.book.outbox.add(0, 5, 7, 4)
+    rig = Rig()
+    rig.book.outbox.add(0, 5, 7, 4)
 
     def fail() -> None:
         raise MemoryError
 
-    monkeypatch.setattr(place.book.outbox, "pack", fail)
+    monkeypatch.setattr(rig.book.outbox, "pack", fail)
     with caplog.at_level(logging.ERROR, "aioscheduler"):
-        place.recovery.settle_all(1, lost=True)
-    assert place.ends.keys() == {0, 1, 2, 3, 4}
+        rig.recovery.settle_all(1, lost=True)
+    assert rig.ends.keys() == {0, 1, 2, 3, 4}
     assert "could not be put into a frame" in caplog.text

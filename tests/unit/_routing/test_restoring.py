@@ -120,7 +120,7 @@ class Held:
         self.told.append(("withdrawn", row))
 
 
-class Place(stores.Place):
+class Rig(stores.Rig):
     def __init__(self, clean: bool = False, functions: Any = FUNCTIONS) -> None:
         super().__init__()
         self.start()
@@ -175,19 +175,19 @@ class Place(stores.Place):
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place()
+def rig() -> Rig:
+    return Rig()
 
 
-def test_a_task_waits_as_it_did(place: Place) -> None:
-    place.take(7, given=77, attempt=4, failed=3, key="k", options=wire.pack(["mine", b"c"]))
-    assert place.links.calls[0][:3] == (NOW, "k", None)
+def test_a_task_waits_as_it_did(rig: Rig) -> None:
+    rig.take(7, given=77, attempt=4, failed=3, key="k", options=wire.pack(["mine", b"c"]))
+    assert rig.links.calls[0][:3] == (NOW, "k", None)
     note = registry.find("test.note")
     assert note is not None
-    assert place.call() == Stored(note, b"", "mine", b"c", 0, 4, 3, 77)
-    kept = place.links.kept[0]
+    assert rig.call() == Stored(note, b"", "mine", b"c", 0, 4, 3, 77)
+    kept = rig.links.kept[0]
     assert (kept.row, kept.stamp, kept.once, kept.suspect) == (7, 0, False, False)
-    assert place.written() is None
+    assert rig.written() is None
 
 
 @pytest.mark.parametrize(
@@ -203,27 +203,25 @@ def test_a_task_waits_as_it_did(place: Place) -> None:
         ({"due": 0}, 1),  # in a queue any task may have begun
     ],
 )
-def test_which_tasks_wait_for_the_record_after_a_crash(
-    place: Place, more: Any, confirmed: int
-) -> None:
-    place.take(**more)
-    assert place.call().confirmed == confirmed
-    kept = place.links.kept[0]
+def test_which_tasks_wait_for_the_record_after_a_crash(rig: Rig, more: Any, confirmed: int) -> None:
+    rig.take(**more)
+    assert rig.call().confirmed == confirmed
+    kept = rig.links.kept[0]
     assert kept.suspect == ("losses" in more or more.get("due", NOW) < HEARTBEAT + HEARTBEAT_SLACK)
     assert kept.once == (more.get("function") in (2, 4))
 
 
 def test_after_a_close_only_tasks_lost_before_are_suspects() -> None:
-    place = Place(clean=True)
-    place.take(due=0)
-    place.take(losses=2)
-    assert [call[3].confirmed for call in place.links.calls] == [0, wire.ALONE]
+    rig = Rig(clean=True)
+    rig.take(due=0)
+    rig.take(losses=2)
+    assert [call[3].confirmed for call in rig.links.calls] == [0, wire.ALONE]
 
 
-def test_what_had_begun_is_lost_once_more(place: Place) -> None:
+def test_what_had_begun_is_lost_once_more(rig: Rig) -> None:
     for row, begun, losses in ((1, Begun.YES, 0), (2, Begun.YES, 2), (3, Begun.ONCE, 0)):
-        place.take(row, begun=begun, losses=losses, attempt=losses + 1)
-    batch = place.written()
+        rig.take(row, begun=begun, losses=losses, attempt=losses + 1)
+    batch = rig.written()
     ((update),) = batch.updates
     assert (update.row, update.begun, update.attempt, update.losses) == (1, Begun.NO, 2, 1)
     assert [(each.row, each.reason, each.attempt) for each in batch.burials] == [
@@ -232,22 +230,22 @@ def test_what_had_begun_is_lost_once_more(place: Place) -> None:
     ]
     assert "3 times in a row" in batch.burials[0].text
     assert "must not start a second time" in batch.burials[1].text
-    stored = place.call()
+    stored = rig.call()
     assert (stored.attempt, stored.confirmed) == (2, wire.ALONE)
 
 
-def test_a_once_only_task_has_not_begun_if_not_on_record(place: Place) -> None:
-    place.take(function=2, due=HEARTBEAT - 1)
-    assert not place.links.kept[0].suspect
-    assert place.call().confirmed == wire.FEW
+def test_a_once_only_task_has_not_begun_if_not_on_record(rig: Rig) -> None:
+    rig.take(function=2, due=HEARTBEAT - 1)
+    assert not rig.links.kept[0].suspect
+    assert rig.call().confirmed == wire.FEW
 
 
-def test_an_unreadable_task_is_a_letter_and_holds_up_no_other(place: Place) -> None:
-    place.take(1, function=99)
-    place.take(2, options=b"\xc1")
-    place.restoring.take(Row(3, NOW, 1, b"bad"), {})
-    place.take(4)
-    burials = place.written().burials
+def test_an_unreadable_task_is_a_letter_and_holds_up_no_other(rig: Rig) -> None:
+    rig.take(1, function=99)
+    rig.take(2, options=b"\xc1")
+    rig.restoring.take(Row(3, NOW, 1, b"bad"), {})
+    rig.take(4)
+    burials = rig.written().burials
     assert [(each.row, each.reason) for each in burials] == [
         (1, Reason.UNKNOWN),
         (2, Reason.UNREADABLE),
@@ -255,23 +253,23 @@ def test_an_unreadable_task_is_a_letter_and_holds_up_no_other(place: Place) -> N
     ]
     assert "no function with the number 99" in burials[0].text
     assert "ValueError: no such function" in burials[2].text
-    assert place.links.kept[0].row == 4
+    assert rig.links.kept[0].row == 4
 
 
 # ---- many at once
 
 
-def test_those_as_most_are_come_at_once_and_the_others_between_them(place: Place) -> None:
+def test_those_as_most_are_come_at_once_and_the_others_between_them(rig: Rig) -> None:
     rows = [Row(row, NOW + row, 1, b"%d" % row) for row in range(1, 9)]
     rows[6] = rows[6]._replace(id="a")
-    place.restoring.take_many([(row, None) for row in rows], {})
-    assert place.links.shared == [6, 1]
-    assert [stored.payload for *_, stored in place.links.calls] == [
+    rig.restoring.take_many([(row, None) for row in rows], {})
+    assert rig.links.shared == [6, 1]
+    assert [stored.payload for *_, stored in rig.links.calls] == [
         *(b"1", b"4", b"2", b"5", b"3", b"6"),
         *(b"7", b"8"),
     ]
-    assert all(place.links.kept[number].row in place.where for number in range(8))
-    assert place.shelf.told == [("left", 7, 0, 6)]
+    assert all(rig.links.kept[number].row in rig.where for number in range(8))
+    assert rig.shelf.told == [("left", 7, 0, 6)]
 
 
 ODD: list[dict[str, Any]] = [
@@ -285,7 +283,7 @@ ODD: list[dict[str, Any]] = [
 @given(st.lists(st.sampled_from(ODD), max_size=30), st.sets(st.integers(1, 30)))
 def test_all_is_as_if_they_had_come_one_by_one(odd: list[dict[str, Any]], held: set[int]) -> None:
     rows = [Row(row, NOW, 1, b"p")._replace(**more) for row, more in enumerate(odd, 1)]
-    many, singly = Place(), Place()
+    many, singly = Rig(), Rig()
     many.shelf.rows, singly.shelf.rows = set(held), set(held)
     many.restoring.take_many([(row, None) for row in rows], {})
     for row in rows:
@@ -299,129 +297,129 @@ def test_all_is_as_if_they_had_come_one_by_one(odd: list[dict[str, Any]], held: 
 
 
 def test_a_restored_task_is_found_by_its_row_and_its_listeners_move(
-    place: Place,
+    rig: Rig,
 ) -> None:
-    place.take(7)
-    place.take(8)
-    assert [place.where.find(row) for row in (7, 8, 9)] == [(0, 0), (0, 1), None]
-    assert place.shelf.told == [("left", 7, 0, 0), ("left", 8, 0, 1)]
+    rig.take(7)
+    rig.take(8)
+    assert [rig.where.find(row) for row in (7, 8, 9)] == [(0, 0), (0, 1), None]
+    assert rig.shelf.told == [("left", 7, 0, 0), ("left", 8, 0, 1)]
 
 
-def test_what_is_behind_the_horizon_stays_in_memory(place: Place) -> None:
-    place.where.horizon.reached = (NOW, 5)
-    place.take(5)
-    place.take(6)
-    assert place.where.horizon.ahead == {6}
+def test_what_is_behind_the_horizon_stays_in_memory(rig: Rig) -> None:
+    rig.where.horizon.reached = (NOW, 5)
+    rig.take(5)
+    rig.take(6)
+    assert rig.where.horizon.ahead == {6}
 
 
-def test_holders_of_dead_letters_and_struck_tasks_are_notified(place: Place) -> None:
-    place.take(1, function=99)
-    place.restoring.take(Row(2, NOW, 1, b"bad"), {})
-    place.take(3, begun=Begun.ONCE)
-    place.hurry("a", replace=True)
-    place.take(4, id="a")
-    assert place.shelf.told == [
+def test_holders_of_dead_letters_and_struck_tasks_are_notified(rig: Rig) -> None:
+    rig.take(1, function=99)
+    rig.restoring.take(Row(2, NOW, 1, b"bad"), {})
+    rig.take(3, begun=Begun.ONCE)
+    rig.hurry("a", replace=True)
+    rig.take(4, id="a")
+    assert rig.shelf.told == [
         ("buried", 1, Reason.UNKNOWN),
         ("buried", 2, Reason.UNREADABLE),
         ("buried", 3, Reason.LOST),
         ("withdrawn", 4),
     ]
     for row in range(1, 5):  # whatever the file says until then
-        unwritten = place.where.horizon.find(row)
+        unwritten = rig.where.horizon.find(row)
         assert unwritten is not None
         assert unwritten.row is None
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_give_way_learns_whether_the_task_has_a_handle(place: Place, held: bool) -> None:
-    place.hurry("a")
-    place.shelf.rows = {1} if held else set()
-    place.take(id="a")
-    assert place.links.held == [held]
+def test_give_way_learns_whether_the_task_has_a_handle(rig: Rig, held: bool) -> None:
+    rig.hurry("a")
+    rig.shelf.rows = {1} if held else set()
+    rig.take(id="a")
+    assert rig.links.held == [held]
 
 
-def test_what_is_kept_of_it_stays_so(place: Place) -> None:
+def test_what_is_kept_of_it_stays_so(rig: Rig) -> None:
     row = Row(7, NOW, 2, b"", attempt=3)
     kept = Kept.of(row)
-    place.restoring.take(row, {}, kept)
-    assert place.links.kept[0] is kept
+    rig.restoring.take(row, {}, kept)
+    assert rig.links.kept[0] is kept
     assert kept.once
 
 
 # ---- suspects
 
 
-def test_only_what_was_due_in_the_last_host_is_doubted(place: Place) -> None:
+def test_only_what_was_due_in_the_last_host_is_doubted(rig: Rig) -> None:
     end = HEARTBEAT + HEARTBEAT_SLACK
-    assert place.restoring.doubts(Row(FIRST_ROW - 1, end - 1, 1, b""))
-    assert not place.restoring.doubts(Row(FIRST_ROW - 1, end, 1, b""))
-    assert not place.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # a row of this host
-    assert not Place(clean=True).restoring.doubts(Row(1, 0, 1, b""))
+    assert rig.restoring.doubts(Row(FIRST_ROW - 1, end - 1, 1, b""))
+    assert not rig.restoring.doubts(Row(FIRST_ROW - 1, end, 1, b""))
+    assert not rig.restoring.doubts(Row(FIRST_ROW, end - 1, 1, b""))  # a row of this host
+    assert not Rig(clean=True).restoring.doubts(Row(1, 0, 1, b""))
 
 
-def test_a_doubt_stays_with_what_is_moved(place: Place) -> None:
+def test_a_doubt_stays_with_what_is_moved(rig: Rig) -> None:
     row = Row(7, NOW, 1, b"")
-    assert not place.restoring.doubts(row)
-    place.restoring.take(row, {}, None, doubted=True)
-    assert place.links.kept[0].suspect
-    assert place.call().confirmed == 1
+    assert not rig.restoring.doubts(row)
+    rig.restoring.take(row, {}, None, doubted=True)
+    assert rig.links.kept[0].suspect
+    assert rig.call().confirmed == 1
 
 
-def test_what_has_not_been_read_yet_may_leave_suspects(place: Place) -> None:
-    horizon = place.where.horizon
+def test_what_has_not_been_read_yet_may_leave_suspects(rig: Rig) -> None:
+    horizon = rig.where.horizon
     horizon.reached = (HEARTBEAT + HEARTBEAT_SLACK - 1, 0)
-    assert place.restoring.leaves_suspects
+    assert rig.restoring.leaves_suspects
     horizon.is_whole = True
-    assert not place.restoring.leaves_suspects
+    assert not rig.restoring.leaves_suspects
     horizon.is_whole = False
     horizon.reached = (HEARTBEAT + HEARTBEAT_SLACK, 0)
-    assert not place.restoring.leaves_suspects
-    assert not Place(clean=True).restoring.leaves_suspects
+    assert not rig.restoring.leaves_suspects
+    assert not Rig(clean=True).restoring.leaves_suspects
 
 
 # ---- tasks scheduled before the file was open
 
 
-def test_a_task_of_the_file_replaces_an_early_one_with_its_id(place: Place) -> None:
-    place.hurry("a")
-    place.take(id="a")
-    assert place.links.given_way == [("a", 1)]
-    assert place.links.kept.keys() == {0}
-    assert place.written() is None
+def test_a_task_of_the_file_replaces_an_early_one_with_its_id(rig: Rig) -> None:
+    rig.hurry("a")
+    rig.take(id="a")
+    assert rig.links.given_way == [("a", 1)]
+    assert rig.links.kept.keys() == {0}
+    assert rig.written() is None
 
 
 @pytest.mark.parametrize("due", [HEARTBEAT, HEARTBEAT + HEARTBEAT_SLACK])
-def test_it_may_have_ended_its_host_though_it_was_moved_meanwhile(place: Place, due: int) -> None:
-    place.hurry("a").due = NOW + 9
-    place.take(due=due, id="a")
-    (update,) = place.written().updates
-    assert update.due == place.links.calls[0][0] == NOW + 9
-    assert place.links.kept[0].suspect is (due == HEARTBEAT)
+def test_it_may_have_ended_its_host_though_it_was_moved_meanwhile(rig: Rig, due: int) -> None:
+    rig.hurry("a").due = NOW + 9
+    rig.take(due=due, id="a")
+    (update,) = rig.written().updates
+    assert update.due == rig.links.calls[0][0] == NOW + 9
+    assert rig.links.kept[0].suspect is (due == HEARTBEAT)
 
 
 @pytest.mark.parametrize("how", [{"replace": True}, {"row": WITHDRAWN}])
-def test_it_is_struck_if_the_early_one_replaces_it_or_was_cancelled(place: Place, how: Any) -> None:
-    kept = place.hurry("a", **how)
-    row = place.take(id="a", begun=Begun.YES)
-    assert place.written().strikes == [(row.bucket, row.row)]
-    assert place.links.calls == []
-    assert place.links.kept == {77: kept}
+def test_it_is_struck_if_the_early_one_replaces_it_or_was_cancelled(rig: Rig, how: Any) -> None:
+    kept = rig.hurry("a", **how)
+    row = rig.take(id="a", begun=Begun.YES)
+    assert rig.written().strikes == [(row.bucket, row.row)]
+    assert rig.links.calls == []
+    assert rig.links.kept == {77: kept}
 
 
 @pytest.mark.parametrize("more", [{"begun": Begun.ONCE}, {"function": 99}, {"function": 3}])
-def test_the_early_one_stays_if_that_of_the_file_cannot_go_on(place: Place, more: Any) -> None:
-    kept = place.hurry("a")
-    place.take(id="a", **more)
-    assert len(place.written().burials) == 1
-    assert place.links.kept == {77: kept}
-    assert place.links.given_way == []
+def test_the_early_one_stays_if_that_of_the_file_cannot_go_on(rig: Rig, more: Any) -> None:
+    kept = rig.hurry("a")
+    rig.take(id="a", **more)
+    assert len(rig.written().burials) == 1
+    assert rig.links.kept == {77: kept}
+    assert rig.links.given_way == []
 
 
-def test_the_early_one_stays_if_that_of_the_file_cannot_be_read(place: Place) -> None:
-    kept = place.hurry("a")
-    place.restoring.take(Row(3, NOW, 1, b"bad", id="a"), place.early)
-    assert place.links.kept == {77: kept}
-    assert place.links.given_way == []
+def test_the_early_one_stays_if_that_of_the_file_cannot_be_read(rig: Rig) -> None:
+    kept = rig.hurry("a")
+    rig.restoring.take(Row(3, NOW, 1, b"bad", id="a"), rig.early)
+    assert rig.links.kept == {77: kept}
+    assert rig.links.given_way == []
 
 
 # ---- functions of a script
@@ -432,121 +430,121 @@ def register(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 
 def test_a_script_may_define_its_functions_for_a_minute(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.take(1, due=NOW - 1, function=3)
-    place.take(2, due=NOW + MAIN_PATIENCE, function=3)
-    place.take(3, due=NOW + MAIN_PATIENCE + 1, function=3)
-    assert not place.restoring.resolve(NOW + MAIN_PATIENCE - 1)
-    assert place.links.calls == []
-    assert place.restoring.resolve(NOW + MAIN_PATIENCE)
-    burials = place.written().burials
+    rig.take(1, due=NOW - 1, function=3)
+    rig.take(2, due=NOW + MAIN_PATIENCE, function=3)
+    rig.take(3, due=NOW + MAIN_PATIENCE + 1, function=3)
+    assert not rig.restoring.resolve(NOW + MAIN_PATIENCE - 1)
+    assert rig.links.calls == []
+    assert rig.restoring.resolve(NOW + MAIN_PATIENCE)
+    burials = rig.written().burials
     assert [(each.row, each.reason) for each in burials] == [
         (1, Reason.UNKNOWN),
         (2, Reason.UNKNOWN),
     ]
     assert "no function is registered as 'test.later'; register it" in burials[0].text
     register(monkeypatch, "test.later")
-    assert place.restoring.resolve(NOW + MAIN_PATIENCE)
-    assert place.links.kept[0].row == 3
-    assert not place.restoring.resolve(NOW + 2 * MAIN_PATIENCE)
+    assert rig.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert rig.links.kept[0].row == 3
+    assert not rig.restoring.resolve(NOW + 2 * MAIN_PATIENCE)
 
 
 def test_what_is_defined_in_time_is_admitted_in_order(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for row in range(1, 4):
-        place.take(row, due=NOW - 10 + row, function=3, id=f"n{row}")
-    place.restoring.take(Row(4, NOW, 3, b"bad"), {})
+        rig.take(row, due=NOW - 10 + row, function=3, id=f"n{row}")
+    rig.restoring.take(Row(4, NOW, 3, b"bad"), {})
     register(monkeypatch, "test.later")
-    assert place.restoring.resolve(NOW)
-    assert [kept.row for kept in place.links.kept.values()] == [1, 2, 3]
-    assert [call[2] for call in place.links.calls] == ["n1", "n2", "n3"]
-    assert [each.row for each in place.written().burials] == [4]
-    place.restoring.claim("n1", NOW)  # now a task at a link has it
-    assert place.written() is None
+    assert rig.restoring.resolve(NOW)
+    assert [kept.row for kept in rig.links.kept.values()] == [1, 2, 3]
+    assert [call[2] for call in rig.links.calls] == ["n1", "n2", "n3"]
+    assert [each.row for each in rig.written().burials] == [4]
+    rig.restoring.claim("n1", NOW)  # now a task at a link has it
+    assert rig.written() is None
 
 
 def test_an_id_that_is_needed_is_taken_from_what_waits_for_its_function(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for row in range(1, 4):
-        place.take(row, function=3, id=f"n{row}")
-    place.restoring.claim("n2", NOW)
-    place.restoring.claim("n2", NOW)
-    place.restoring.claim("other", NOW)
-    assert [each.row for each in place.written().burials] == [2]
+        rig.take(row, function=3, id=f"n{row}")
+    rig.restoring.claim("n2", NOW)
+    rig.restoring.claim("n2", NOW)
+    rig.restoring.claim("other", NOW)
+    assert [each.row for each in rig.written().burials] == [2]
     register(monkeypatch, "test.later")
-    place.restoring.claim("n3", NOW)  # it may still run
-    assert [kept.row for kept in place.links.kept.values()] == [1, 3]
-    assert place.written() is None
+    rig.restoring.claim("n3", NOW)  # it may still run
+    assert [kept.row for kept in rig.links.kept.values()] == [1, 3]
+    assert rig.written() is None
 
 
 def test_what_waits_for_its_function_may_be_given_another_time(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.take(1, function=3, given=5)
-    assert place.restoring.waits(1)
-    assert place.restoring.waiting == 1
-    before = place.restoring.move(1, NOW + 2 * MAIN_PATIENCE)
+    rig.take(1, function=3, given=5)
+    assert rig.restoring.waits(1)
+    assert rig.restoring.waiting == 1
+    before = rig.restoring.move(1, NOW + 2 * MAIN_PATIENCE)
     assert (before.due, before.given) == (NOW, 5)
-    (update,) = place.written().updates
+    (update,) = rig.written().updates
     assert (update.row, update.due, update.given) == (1, NOW + 2 * MAIN_PATIENCE, None)
-    assert not place.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert not rig.restoring.resolve(NOW + MAIN_PATIENCE)
     register(monkeypatch, "test.later")
-    assert place.restoring.resolve(NOW + MAIN_PATIENCE)
-    assert place.links.calls[0][0] == place.links.kept[0].due == NOW + 2 * MAIN_PATIENCE
-    assert not place.restoring.waits(1)
+    assert rig.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert rig.links.calls[0][0] == rig.links.kept[0].due == NOW + 2 * MAIN_PATIENCE
+    assert not rig.restoring.waits(1)
 
 
 def test_what_waits_for_its_function_may_be_ended(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = place.take(1, function=3, id="a")
-    place.restoring.withdraw(1)
-    assert place.written().strikes == [(row.bucket, 1)]
-    assert place.shelf.told == [("withdrawn", 1)]
-    assert place.restoring.waiting == 0
+    row = rig.take(1, function=3, id="a")
+    rig.restoring.withdraw(1)
+    assert rig.written().strikes == [(row.bucket, 1)]
+    assert rig.shelf.told == [("withdrawn", 1)]
+    assert rig.restoring.waiting == 0
     register(monkeypatch, "test.later")
-    place.restoring.claim("a", NOW)
-    place.restoring.resolve(NOW + 2 * MAIN_PATIENCE)
-    assert place.links.calls == []
-    assert place.written() is None
+    rig.restoring.claim("a", NOW)
+    rig.restoring.resolve(NOW + 2 * MAIN_PATIENCE)
+    assert rig.links.calls == []
+    assert rig.written() is None
 
 
 def test_nothing_is_admitted_or_given_up_once_the_manager_is_over(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.take(1, function=3)
-    place.links.is_over = True
-    assert not place.restoring.resolve(NOW + MAIN_PATIENCE)
+    rig.take(1, function=3)
+    rig.links.is_over = True
+    assert not rig.restoring.resolve(NOW + MAIN_PATIENCE)
     register(monkeypatch, "test.later")
-    assert not place.restoring.resolve(NOW + MAIN_PATIENCE)
-    assert place.links.calls == []
-    assert place.written() is None
+    assert not rig.restoring.resolve(NOW + MAIN_PATIENCE)
+    assert rig.links.calls == []
+    assert rig.written() is None
 
 
-def test_which_tasks_leave_suspects(place: Place) -> None:
-    place.where.horizon.is_whole = True
-    place.take(1, function=3)
-    place.take(2, function=3, losses=1, due=0)  # its row shows that
-    assert not place.restoring.leaves_suspects
-    place.take(3, function=3, due=0)
-    assert place.restoring.leaves_suspects
+def test_which_tasks_leave_suspects(rig: Rig) -> None:
+    rig.where.horizon.is_whole = True
+    rig.take(1, function=3)
+    rig.take(2, function=3, losses=1, due=0)  # its row shows that
+    assert not rig.restoring.leaves_suspects
+    rig.take(3, function=3, due=0)
+    assert rig.restoring.leaves_suspects
 
 
 def test_tasks_waiting_for_a_function_are_logged_once(
-    place: Place, caplog: pytest.LogCaptureFixture
+    rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     for row in range(1, 6):
-        place.take(row, function=3)
-    place.take(6, function=3, id="a")
-    place.take(7)
-    place.restoring.claim("a", NOW)
-    place.restoring.resolve(NOW + SECOND - 1)
+        rig.take(row, function=3)
+    rig.take(6, function=3, id="a")
+    rig.take(7)
+    rig.restoring.claim("a", NOW)
+    rig.restoring.resolve(NOW + SECOND - 1)
     assert not caplog.records
     for _ in range(2):
-        place.restoring.resolve(NOW + SECOND)
+        rig.restoring.resolve(NOW + SECOND)
     assert caplog.messages == [
         "durable tasks wait for functions of a script that this program has not defined: "
         "'test.later' (5). They are looked for until 60 s after the start; then their tasks become "
@@ -558,20 +556,20 @@ def test_tasks_waiting_for_a_function_are_logged_once(
 def test_only_some_of_many_awaited_functions_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    place = Place(functions=[Function(n, f"f{n}", "__main__:f", once=False) for n in range(12)])
+    rig = Rig(functions=[Function(n, f"f{n}", "__main__:f", once=False) for n in range(12)])
     for n in range(12):
-        place.take(n, function=n)
-    place.restoring.resolve(NOW + SECOND)
+        rig.take(n, function=n)
+    rig.restoring.resolve(NOW + SECOND)
     assert "'f0' (1), 'f1' (1)" in caplog.text
     assert "'f9' (1) and 2 more. They are" in caplog.text
 
 
 def test_a_function_defined_in_time_is_not_logged(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    place.take(1, function=3)
+    rig.take(1, function=3)
     note = registry.find("test.note")
     monkeypatch.setattr(registry, "find", lambda name: note)
-    assert place.restoring.resolve(NOW + SECOND)
-    place.restoring.resolve(NOW + 2 * SECOND)
+    assert rig.restoring.resolve(NOW + SECOND)
+    rig.restoring.resolve(NOW + 2 * SECOND)
     assert not caplog.records

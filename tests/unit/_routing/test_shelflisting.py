@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from shelves import HOUR, NOW, PLACE, Place, row_of
+from shelves import HOUR, NOW, PLACE, Rig, row_of
 
 from aioscheduler._durable.records import Begun, Row
 from aioscheduler._routing import shelflisting as module
@@ -25,25 +25,25 @@ FAR = NOW + 9 * HOUR
 
 
 @pytest.fixture
-async def place(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Place:
+async def rig(no_tasks_left: None, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(module, "PAGE", 2)
-    return Place()
+    return Rig()
 
 
 @pytest.fixture
-async def six(place: Place) -> Place:
-    """A place with six tasks, an hour apart."""
-    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
-    return place
+async def six(rig: Rig) -> Rig:
+    """A rig with six tasks, an hour apart."""
+    rig.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 7)))
+    return rig
 
 
-async def pages(place: Place, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
+async def pages(rig: Rig, listing: ShelfListing) -> AsyncGenerator[list[TaskInfo], None]:
     """Yield the pages of a listing; the writer works at once."""
     infos = listing.infos()
     while True:
         page = asyncio.ensure_future(anext(infos, None))
         while not page.done():
-            await place.turn(1)
+            await rig.turn(1)
         found = await page
         if found is None:
             return
@@ -57,16 +57,16 @@ def rows_of(infos: list[TaskInfo]) -> list[int]:
 # ---- what is listed
 
 
-async def test_a_listed_task_shows_all_that_the_file_has(place: Place) -> None:
+async def test_a_listed_task_shows_all_that_the_file_has(rig: Rig) -> None:
     label = wire.pack(["mine", None, None])
-    place.start(
+    rig.start(
         row_of(1, FAR),
         row_of(2, FAR + HOUR, "a")._replace(attempt=3, options=label),
         row_of(3, FAR + 2 * HOUR)._replace(attempt=3, begun=Begun.YES),
     )
-    store = place.where.store
-    with place.shelf.listing(Wanted()) as listing:
-        found = [info async for infos in pages(place, listing) for info in infos]
+    store = rig.where.store
+    with rig.shelf.listing(Wanted()) as listing:
+        found = [info async for infos in pages(rig, listing) for info in infos]
     due = [to_datetime(FAR + n * HOUR) for n in range(3)]
     pending = State.PENDING
     assert found == [
@@ -77,48 +77,48 @@ async def test_a_listed_task_shows_all_that_the_file_has(place: Place) -> None:
 
 
 async def test_in_a_queue_no_task_is_due(no_tasks_left: None) -> None:
-    place = Place(timed=False)
-    place.start(row_of(1, 0), row_of(2, 0), reached=-1)
-    with place.shelf.listing(Wanted()) as listing:
-        found = [info async for infos in pages(place, listing) for info in infos]
+    rig = Rig(timed=False)
+    rig.start(row_of(1, 0), row_of(2, 0), reached=-1)
+    with rig.shelf.listing(Wanted()) as listing:
+        found = [info async for infos in pages(rig, listing) for info in infos]
     assert [(info.ref.number, info.due) for info in found] == [(1, None), (2, None)]
 
 
-async def test_only_wanted_tasks_are_listed(place: Place) -> None:
+async def test_only_wanted_tasks_are_listed(rig: Rig) -> None:
     label = wire.pack(["mine", None, None])
-    place.start(
+    rig.start(
         row_of(1, FAR, "a1"),
         row_of(2, FAR, "b1")._replace(options=label),
         row_of(3, FAR, "b2"),
         row_of(4, FAR)._replace(options=label),
     )
-    unwritten = place.schedule(FAR, "b3")._number
-    assert sorted(await place.list(name="mine")) == [2, 4]
-    assert sorted(await place.list(name=PLACE)) == [1, 3, unwritten]
-    assert sorted(await place.list(id_prefix="b")) == [2, 3, unwritten]
-    assert await place.list(id_prefix="b", name="mine") == [2]
-    assert await place.list(id_prefix="c") == []
-    assert len(await place.list(state=State.PENDING)) == 5
-    assert await place.list(state=State.RUNNING) == []
+    unwritten = rig.schedule(FAR, "b3")._number
+    assert sorted(await rig.list(name="mine")) == [2, 4]
+    assert sorted(await rig.list(name=PLACE)) == [1, 3, unwritten]
+    assert sorted(await rig.list(id_prefix="b")) == [2, 3, unwritten]
+    assert await rig.list(id_prefix="b", name="mine") == [2]
+    assert await rig.list(id_prefix="c") == []
+    assert len(await rig.list(state=State.PENDING)) == 5
+    assert await rig.list(state=State.RUNNING) == []
 
 
-async def test_ids_of_all_kinds_are_found_by_their_beginnings(place: Place) -> None:
+async def test_ids_of_all_kinds_are_found_by_their_beginnings(rig: Rig) -> None:
     ids = ["n", "n\U0001f40c", "n\ud800", "n\ud800z", "n\uffff", "nz", "o", "m"]
-    place.start(*(row_of(number, FAR, id_) for number, id_ in enumerate(ids)))
-    assert sorted(await place.list(id_prefix="n")) == [0, 1, 2, 3, 4, 5]
-    assert sorted(await place.list(id_prefix="n\ud800")) == [2, 3]
+    rig.start(*(row_of(number, FAR, id_) for number, id_ in enumerate(ids)))
+    assert sorted(await rig.list(id_prefix="n")) == [0, 1, 2, 3, 4, 5]
+    assert sorted(await rig.list(id_prefix="n\ud800")) == [2, 3]
 
 
-async def test_what_is_in_memory_is_left_to_its_link(place: Place) -> None:
-    place.start(row_of(1, NOW - 1), row_of(2, FAR))
-    place.where.add(3, 0, 7)
-    assert await place.list() == [2]
+async def test_what_is_in_memory_is_left_to_its_link(rig: Rig) -> None:
+    rig.start(row_of(1, NOW - 1), row_of(2, FAR))
+    rig.where.add(3, 0, 7)
+    assert await rig.list() == [2]
 
 
 # ---- changes meanwhile
 
 
-async def test_a_task_that_comes_into_memory_is_listed_once(six: Place) -> None:
+async def test_a_task_that_comes_into_memory_is_listed_once(six: Rig) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -130,7 +130,7 @@ async def test_a_task_that_comes_into_memory_is_listed_once(six: Place) -> None:
     assert not {3, 4} & listing.given
 
 
-async def test_a_task_moved_to_before_the_listing_comes_at_its_end(six: Place) -> None:
+async def test_a_task_moved_to_before_the_listing_comes_at_its_end(six: Rig) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -144,21 +144,21 @@ async def test_a_task_moved_to_before_the_listing_comes_at_its_end(six: Place) -
 
 
 @pytest.mark.parametrize("to", [0, 9])
-async def test_a_task_moved_while_it_is_read_is_listed_once(place: Place, to: int) -> None:
-    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 6)))
-    with place.shelf.listing(Wanted()) as listing:
+async def test_a_task_moved_while_it_is_read_is_listed_once(rig: Rig, to: int) -> None:
+    rig.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 6)))
+    with rig.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
         assert await anext(infos) == []
-        place.shelf.reschedule(0, 2, FAR + to * HOUR)
+        rig.shelf.reschedule(0, 2, FAR + to * HOUR)
         await asyncio.sleep(0)
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
-        assert place.writer.work() == 2  # found by the listing, at its old position
+        assert rig.writer.work() == 2  # found by the listing, at its old position
         found = rows_of(await page)
-        await place.turn()
+        await rig.turn()
         rest = asyncio.ensure_future(_rest_of(infos))
         while not rest.done():
-            await place.turn(1)
+            await rig.turn(1)
         found += await rest
     assert sorted(found) == [1, 2, 3, 4, 5]
     assert 2 in listing.given
@@ -168,7 +168,7 @@ async def _rest_of(infos: Any) -> list[int]:
     return [row async for page in infos for row in rows_of(page)]
 
 
-async def test_a_task_that_ends_before_it_is_read_is_not_listed(six: Place) -> None:
+async def test_a_task_that_ends_before_it_is_read_is_not_listed(six: Rig) -> None:
     with six.shelf.listing(Wanted()) as listing:
         found: list[int] = []
         async for infos in pages(six, listing):
@@ -179,78 +179,78 @@ async def test_a_task_that_ends_before_it_is_read_is_not_listed(six: Place) -> N
     assert found == [1, 2, 3, 5, 6]
 
 
-async def test_a_task_that_ends_while_it_is_read_is_not_listed(place: Place) -> None:
-    place.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 4)))
-    with place.shelf.listing(Wanted()) as listing:
+async def test_a_task_that_ends_while_it_is_read_is_not_listed(rig: Rig) -> None:
+    rig.start(*(row_of(number, FAR + number * HOUR) for number in range(1, 4)))
+    with rig.shelf.listing(Wanted()) as listing:
         infos: Any = listing.infos()
         assert await anext(infos) == []
         page = asyncio.ensure_future(anext(infos))
         await asyncio.sleep(0)
-        place.writer.work()  # the listing reads it
-        row = place.file()[1]
-        place.shelf.strike(row)
-        place.store.commit(place.group.take()[0])  # type: ignore[index]
-        place.where.horizon.written(place.group.stamp)
+        rig.writer.work()  # the listing reads it
+        row = rig.file()[1]
+        rig.shelf.strike(row)
+        rig.store.commit(rig.group.take()[0])  # type: ignore[index]
+        rig.where.horizon.written(rig.group.stamp)
         assert rows_of(await page) == [2]
         await infos.aclose()
-    await place.turn()
-    assert place.where.horizon.find(1) is None
+    await rig.turn()
+    assert rig.where.horizon.find(1) is None
 
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_task_that_has_ended_in_memory_but_is_still_in_the_file_is_not_listed(
-    place: Place, waits: bool
+    rig: Rig, waits: bool
 ) -> None:
-    place.start(*(row_of(number, NOW + number) for number in range(1, 4)))
-    place.come(NOW + 9)
-    rows = place.restored.told
+    rig.start(*(row_of(number, NOW + number) for number in range(1, 4)))
+    rig.come(NOW + 9)
+    rows = rig.restored.told
     assert [row.row for row, _ in rows] == [1, 2, 3]
-    place.where.forget([place.restored.kept[1]], 1)  # the second, whose end is not written yet
+    rig.where.forget([rig.restored.kept[1]], 1)  # the second, whose end is not written yet
     if waits:  # it is not in memory because its function is not defined yet
-        place.restored.waiting.add(2)
-    with place.shelf.listing(Wanted()) as listing:
-        found = [row async for infos in pages(place, listing) for row in rows_of(infos)]
+        rig.restored.waiting.add(2)
+    with rig.shelf.listing(Wanted()) as listing:
+        found = [row async for infos in pages(rig, listing) for row in rows_of(infos)]
     assert found == ([2] if waits else [])
 
 
-async def test_a_task_written_while_the_list_is_read_is_listed_once(place: Place) -> None:
-    place.start(*(row_of(number, FAR) for number in range(1, 4)))
-    task = place.schedule(FAR + HOUR)
-    with place.shelf.listing(Wanted()) as listing:
+async def test_a_task_written_while_the_list_is_read_is_listed_once(rig: Rig) -> None:
+    rig.start(*(row_of(number, FAR) for number in range(1, 4)))
+    task = rig.schedule(FAR + HOUR)
+    with rig.shelf.listing(Wanted()) as listing:
         found: list[int] = []
-        async for infos in pages(place, listing):
+        async for infos in pages(rig, listing):
             found += rows_of(infos)
-            await place.turn()
+            await rig.turn()
     assert found == [task._number, 1, 2, 3]
 
 
-async def test_an_unreadable_file_is_logged_and_holds_nothing_up(place: Place) -> None:
-    place.start(*(row_of(number, FAR) for number in range(1, 4)))
+async def test_an_unreadable_file_is_logged_and_holds_nothing_up(rig: Rig) -> None:
+    rig.start(*(row_of(number, FAR) for number in range(1, 4)))
 
     def refuse(after: tuple[int, int], most: int) -> list[Row]:
         raise StoreError("tasks.db cannot be read")
 
-    place.store.scan = refuse  # type: ignore[method-assign]
+    rig.store.scan = refuse  # type: ignore[method-assign]
     with pytest.raises(StoreError, match="cannot be read"):
-        await place.list()
-    place.where.horizon.strike(1, 1)
-    place.where.horizon.written(1)
-    assert place.where.horizon.find(1) is None
-    assert place.shelf._listings == []
+        await rig.list()
+    rig.where.horizon.strike(1, 1)
+    rig.where.horizon.written(1)
+    assert rig.where.horizon.find(1) is None
+    assert rig.shelf._listings == []
 
 
-async def test_an_abandoned_listing_holds_nothing_up(place: Place) -> None:
-    place.start(*(row_of(number, FAR) for number in range(1, 9)))
-    with place.shelf.listing(Wanted()) as listing:
-        found = pages(place, listing)
+async def test_an_abandoned_listing_holds_nothing_up(rig: Rig) -> None:
+    rig.start(*(row_of(number, FAR) for number in range(1, 9)))
+    with rig.shelf.listing(Wanted()) as listing:
+        found = pages(rig, listing)
         async for infos in found:
             if infos:
                 break
         await found.aclose()
-    place.where.horizon.strike(1, 1)
-    place.where.horizon.written(1)
-    assert place.where.horizon.find(1) is None
-    assert place.shelf._listings == []
+    rig.where.horizon.strike(1, 1)
+    rig.where.horizon.written(1)
+    assert rig.where.horizon.find(1) is None
+    assert rig.shelf._listings == []
 
 
 # ---- everything together
@@ -282,50 +282,50 @@ def test_each_task_present_all_the_time_is_listed_once_and_none_twice(
 
 async def hold(buckets: list[int], changes: list[Any], by_ids: bool) -> None:
     """Change tasks whenever the listing waits for the file, or has yielded some."""
-    place = Place()
+    rig = Rig()
     ids = [f"x{n}" if n % 3 else f"x\ud800{n}" for n in range(len(buckets))]  # text, or not
     rows = [row_of(n, NOW + due * HOUR, ids[n - 1]) for n, due in enumerate(buckets, 1)]
-    place.start(*rows)
+    rig.start(*rows)
     for what, row, bucket in changes.pop() if changes else ():
-        change(place, what, row, bucket)  # not written yet
-    there = set(place.file()) | {row.row for row in place.where.horizon.unwritten()}
+        change(rig, what, row, bucket)  # not written yet
+    there = set(rig.file()) | {row.row for row in rig.where.horizon.unwritten()}
     told: Counter[int] = Counter()
-    with place.shelf.listing(Wanted(id_prefix="x" if by_ids else None)) as listing:
+    with rig.shelf.listing(Wanted(id_prefix="x" if by_ids else None)) as listing:
         infos = listing.infos()
         while True:
             page = asyncio.ensure_future(anext(infos, None))
             while not page.done():
                 for what, row, bucket in changes.pop() if changes else ():
-                    change(place, what, row, bucket)
-                await place.turn(1)
+                    change(rig, what, row, bucket)
+                await rig.turn(1)
             found = await page
             if found is None:
                 break
             told.update(rows_of(found))
             for what, row, bucket in changes.pop() if changes else ():
-                change(place, what, row, bucket)
+                change(rig, what, row, bucket)
             if changes and len(changes) % 2:
-                await place.turn(9)
-        await place.turn(9)
-        stay = there & set(place.file())
-        told.update(row for row in place.file() if row in place.where and row not in listing.given)
+                await rig.turn(9)
+        await rig.turn(9)
+        stay = there & set(rig.file())
+        told.update(row for row in rig.file() if row in rig.where and row not in listing.given)
     if by_ids:
         stay = {row for row in stay if row <= len(rows)}
     assert {row: told[row] for row in stay} == dict.fromkeys(stay, 1)
     assert not [row for row, count in told.items() if count > 1]
-    await place.turn()
-    place.store.close(clean=True)
+    await rig.turn()
+    rig.store.close(clean=True)
 
 
-def change(place: Place, what: str, row: int, bucket: int) -> None:
+def change(rig: Rig, what: str, row: int, bucket: int) -> None:
     due = NOW + bucket * HOUR + 1
     if what == "come":
-        place.come(due)
-    elif what == "new" and not place.where.horizon.is_near(due, place.group.next_row):
-        place.schedule(due)
-    elif row in place.where:
+        rig.come(due)
+    elif what == "new" and not rig.where.horizon.is_near(due, rig.group.next_row):
+        rig.schedule(due)
+    elif row in rig.where:
         return  # its link lists it
     elif what == "move":
-        place.shelf.reschedule(0, row, due)
+        rig.shelf.reschedule(0, row, due)
     elif what == "cancel":
-        place.shelf.cancel(0, row)
+        rig.shelf.cancel(0, row)

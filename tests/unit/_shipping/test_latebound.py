@@ -43,11 +43,11 @@ def test_what_is_registered_needs_no_import() -> None:
     assert bind("late method", "no.such.module:never").name == "late method"
 
 
-@pytest.mark.parametrize("place", [f"{MODULE}:late", "no.such.module:late", "__main__:late"])
-def test_a_name_that_nobody_registers_is_unknown(module: Path, place: str) -> None:
+@pytest.mark.parametrize("qualname", [f"{MODULE}:late", "no.such.module:late", "__main__:late"])
+def test_a_name_that_nobody_registers_is_unknown(module: Path, qualname: str) -> None:
     write(module, "late other")
     with pytest.raises(UnknownFunction, match=r"@durable\('late missing'\)"):
-        bind("late missing", place)
+        bind("late missing", qualname)
 
 
 @pytest.mark.parametrize("text", ["import no_such_module_at_all", "1 / 0", "raise KeyError(1)"])

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from solo import Make, Place
+from solo import Make, Rig
 
 from aioscheduler._transport.wire import Kind
 
@@ -15,23 +15,23 @@ from aioscheduler._transport.wire import Kind
 @pytest.fixture
 async def make(no_tasks_left: None, reports: list[Any]) -> AsyncIterator[Make]:
     """Return a function that makes places, whose workers are ended after the test."""
-    made: list[Place] = []
+    made: list[Rig] = []
 
-    def make(*args: Any, **kwargs: Any) -> Place:
-        made.append(Place(*args, **kwargs))
+    def make(*args: Any, **kwargs: Any) -> Rig:
+        made.append(Rig(*args, **kwargs))
         return made[-1]
 
     yield make
-    for place in made:
-        place.worker.halt()
-        place.serving.cancel()
-        await asyncio.wait([place.serving])
+    for rig in made:
+        rig.worker.halt()
+        rig.serving.cancel()
+        await asyncio.wait([rig.serving])
 
 
 @pytest.fixture
-async def place(make: Make) -> Place:
+async def rig(make: Make) -> Rig:
     """One that is ready."""
-    place = make()
-    await place.start()
-    assert place.take() == [[Kind.READY]]
-    return place
+    rig = make()
+    await rig.start()
+    assert rig.take() == [[Kind.READY]]
+    return rig

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from acting import end_as
-from solo import Place, forever, give
+from solo import Rig, forever, give
 from turning import turns
 
 from aioscheduler import Manager
@@ -45,9 +45,9 @@ def forks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Forks]:
 
 
 @pytest.fixture
-def forwarding(place: Place, forks: Forks) -> Place:
-    place.worker.forwarder.install({"root": logging.INFO})
-    return place
+def forwarding(rig: Rig, forks: Forks) -> Rig:
+    rig.worker.forwarder.install({"root": logging.INFO})
+    return rig
 
 
 def messages(frame: list[Any]) -> list[str]:
@@ -55,55 +55,55 @@ def messages(frame: list[Any]) -> list[str]:
 
 
 @contextmanager
-def alone(place: Place) -> Iterator[None]:
+def alone(rig: Rig) -> Iterator[None]:
     """Keep records from pytest's handlers, which format them, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logging.root, "handlers", [place.worker.forwarder._handler])
+        patch.setattr(logging.root, "handlers", [rig.worker.forwarder._handler])
         yield
 
 
-async def test_records_come_behind_the_outcomes_of_their_turn(forwarding: Place) -> None:
-    place, own = forwarding, LOG  # not a global: a worker may log something about those
+async def test_records_come_behind_the_outcomes_of_their_turn(forwarding: Rig) -> None:
+    rig, own = forwarding, LOG  # not a global: a worker may log something about those
 
     async def log(value: int) -> int:
         own.debug("not wanted")
         own.info("wanted")
         return value
 
-    place.schedule(0, log(1))
+    rig.schedule(0, log(1))
     await turns()
-    started, finished, logged = place.take()
+    started, finished, logged = rig.take()
     assert (started[0], finished) == (Kind.ANNOUNCED, [Kind.ENDED, 0, [0], FINISHED, [1]])
     assert (logged[0], messages(logged), logged[2]) == (Kind.LOG, ["wanted"], 0)
 
 
-async def test_the_host_answers_before_it_is_told_more(forwarding: Place) -> None:
-    place = forwarding
+async def test_the_host_answers_before_it_is_told_more(forwarding: Rig) -> None:
+    rig = forwarding
     for number in range(3 * IN_FRAME):
         LOG.info("%d", number)
     await turns()
     LOG.info("one more")
     await turns()
-    (first,) = place.take()
+    (first,) = rig.take()
     assert messages(first) == [str(n) for n in range(IN_FRAME)]
     for start in (IN_FRAME, 2 * IN_FRAME):
-        place.send(Kind.LOGGED)
-        (frame,) = place.take()
+        rig.send(Kind.LOGGED)
+        (frame,) = rig.take()
         assert messages(frame) == [str(n) for n in range(start, start + IN_FRAME)]
-    place.send(Kind.LOGGED)
-    assert [messages(frame) for frame in place.take()] == [["one more"]]
-    place.send(Kind.LOGGED)
+    rig.send(Kind.LOGGED)
+    assert [messages(frame) for frame in rig.take()] == [["one more"]]
+    rig.send(Kind.LOGGED)
     await turns()
-    assert place.take() == []
+    assert rig.take() == []
     LOG.info("the last")
     await turns()
-    assert [messages(frame) for frame in place.take()] == [["the last"]]
+    assert [messages(frame) for frame in rig.take()] == [["the last"]]
 
 
 async def test_records_beyond_the_bounds_are_dropped_unformatted_and_counted(
-    forwarding: Place,
+    forwarding: Rig,
 ) -> None:
-    place = forwarding
+    rig = forwarding
     formatted = 0
 
     class Counts:
@@ -112,24 +112,24 @@ async def test_records_beyond_the_bounds_are_dropped_unformatted_and_counted(
             formatted += 1
             return "text"
 
-    with alone(place):
+    with alone(rig):
         for _ in range(MOST + 500):
             LOG.info("%s", Counts())
     assert formatted == MOST
-    assert len(place.worker.forwarder.backlog._records) == MOST
+    assert len(rig.worker.forwarder.backlog._records) == MOST
     await turns()
     arrived = dropped = 0
-    while frames := place.take():
+    while frames := rig.take():
         (frame,) = frames
         arrived, dropped = arrived + len(frame[1]), dropped + frame[2]
-        place.send(Kind.LOGGED)
+        rig.send(Kind.LOGGED)
     assert (arrived, dropped) == (MOST, 500)
 
 
 async def test_a_full_pipe_gets_no_log_records(
-    forwarding: Place, monkeypatch: pytest.MonkeyPatch
+    forwarding: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, pipe = forwarding, forwarding.pipe
+    rig, pipe = forwarding, forwarding.pipe
     room = asyncio.Event()
 
     async def drain() -> None:
@@ -139,7 +139,7 @@ async def test_a_full_pipe_gets_no_log_records(
 
     monkeypatch.setattr(pipe, "drain", drain)
     pipe.held = True
-    place.schedule(0, give(1))
+    rig.schedule(0, give(1))
     await turns()
     LOG.info("one")
     await turns()
@@ -151,15 +151,15 @@ async def test_a_full_pipe_gets_no_log_records(
     assert pipe.waiting == sent  # there are no log records in it
     room.set()
     await turns()
-    *others, log = place.take()
+    *others, log = rig.take()
     assert [frame[0] for frame in others] == [Kind.ANNOUNCED, Kind.ENDED]
     assert messages(log) == ["one", "two", "three"]
 
 
 async def test_any_thread_may_log_and_wakes_the_loop_once(
-    forwarding: Place, monkeypatch: pytest.MonkeyPatch
+    forwarding: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = forwarding
+    rig = forwarding
     loop = asyncio.get_running_loop()
     calls: list[Any] = []
     wake = loop.call_soon_threadsafe
@@ -179,7 +179,7 @@ async def test_any_thread_may_log_and_wakes_the_loop_once(
     thread.join()
     assert len(calls) == 1
     await turns()
-    (frame,) = place.take()
+    (frame,) = rig.take()
     assert messages(frame) == list("01234")
     assert make_record(unpack_record(frame[1][0])).threadName == "other"
 
@@ -199,9 +199,9 @@ class Raced(workers_module("backlog").Backlog):  # type: ignore[misc]  # found b
 
 @pytest.mark.parametrize("held", [False, True])
 async def test_what_a_thread_adds_in_the_midst_of_a_write_breaks_no_window(
-    forwarding: Place, monkeypatch: pytest.MonkeyPatch, held: bool
+    forwarding: Rig, monkeypatch: pytest.MonkeyPatch, held: bool
 ) -> None:
-    place, pipe = forwarding, forwarding.pipe
+    rig, pipe = forwarding, forwarding.pipe
     drains = 0
 
     async def drain() -> None:
@@ -214,26 +214,26 @@ async def test_what_a_thread_adds_in_the_midst_of_a_write_breaks_no_window(
     monkeypatch.setattr(pipe, "drain", drain)
     pipe.held = held
     if held:
-        place.schedule(0, give(1))
+        rig.schedule(0, give(1))
         await turns()
-    place.worker.forwarder.backlog = Raced()
+    rig.worker.forwarder.backlog = Raced()
     for number in range(3 * IN_FRAME):
         LOG.info("%d", number)
     await turns(40)
     assert drains == held
-    assert [frame[0] for frame in place.take()].count(Kind.LOG) == 1
-    place.send(Kind.LOGGED)
+    assert [frame[0] for frame in rig.take()].count(Kind.LOG) == 1
+    rig.send(Kind.LOGGED)
     await turns()
-    assert [frame[0] for frame in place.take()] == [Kind.LOG]
+    assert [frame[0] for frame in rig.take()] == [Kind.LOG]
 
 
 async def test_records_from_before_the_start_are_sent(forks: Forks, make: Any) -> None:
-    place = make()
-    place.worker.forwarder.install({"root": logging.INFO})
+    rig = make()
+    rig.worker.forwarder.install({"root": logging.INFO})
     LOG.info("early")
-    await place.start(boot=None)
+    await rig.start(boot=None)
     await turns()
-    assert [messages(frame) for frame in place.take()] == [["early"]]
+    assert [messages(frame) for frame in rig.take()] == [["early"]]
 
 
 class Logs:
@@ -248,14 +248,14 @@ class Logs:
 
 
 async def test_logging_while_a_record_is_formatted_goes_on_for_ever_nowhere(
-    forwarding: Place,
+    forwarding: Rig,
 ) -> None:
-    place = forwarding
-    with alone(place):
+    rig = forwarding
+    with alone(rig):
         LOG.info("%s", Logs(logging.DEBUG))
         LOG.info("%s", Logs(logging.INFO))
     await turns()
-    (frame,) = place.take()
+    (frame,) = rig.take()
     assert messages(frame) == ["its text", "its text"]
     assert frame[2] == 1
 
@@ -272,7 +272,7 @@ class Slow:
         return "slow"
 
 
-async def test_slow_formatting_blocks_no_other_thread(forwarding: Place) -> None:
+async def test_slow_formatting_blocks_no_other_thread(forwarding: Rig) -> None:
     slow = Slow()
     with alone(forwarding):
         thread = threading.Thread(target=LOG.info, args=("%s", slow))
@@ -286,7 +286,7 @@ async def test_slow_formatting_blocks_no_other_thread(forwarding: Place) -> None
     assert (messages(frame), frame[2]) == (["quick", "slow"], 0)
 
 
-async def test_the_filters_of_the_handler_apply(forwarding: Place) -> None:
+async def test_the_filters_of_the_handler_apply(forwarding: Rig) -> None:
     def refuse(record: logging.LogRecord) -> bool:
         record.seen = True
         return record.getMessage() != "refused"
@@ -303,7 +303,7 @@ async def test_the_filters_of_the_handler_apply(forwarding: Place) -> None:
 
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, SystemExit])
 async def test_nothing_is_raised_into_the_code_that_logs(
-    forwarding: Place, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    forwarding: Rig, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     def fail(*_: Any) -> None:
         raise error
@@ -319,7 +319,7 @@ async def test_nothing_is_raised_into_the_code_that_logs(
     assert [messages(frame) for frame in forwarding.take()] == [["two"]]
 
 
-async def test_records_that_cannot_be_sent_fail_the_worker(forwarding: Place) -> None:
+async def test_records_that_cannot_be_sent_fail_the_worker(forwarding: Rig) -> None:
     forwarding.pipe.fails = MemoryError("no room")
     LOG.info("one")
     await turns()
@@ -330,9 +330,9 @@ async def test_records_that_cannot_be_sent_fail_the_worker(forwarding: Place) ->
 
 
 async def test_the_levels_are_those_of_the_host_and_the_handler_is_kept(
-    place: Place, forks: Forks
+    rig: Rig, forks: Forks
 ) -> None:
-    forwarder = place.worker.forwarder
+    forwarder = rig.worker.forwarder
     forwarder.install({"root": logging.ERROR, LOG.name: logging.DEBUG})
     assert (logging.root.level, LOG.level) == (logging.ERROR, logging.DEBUG)
     (handler,) = [each for each in logging.root.handlers if each is forwarder._handler]
@@ -342,7 +342,7 @@ async def test_the_levels_are_those_of_the_host_and_the_handler_is_kept(
     forwarder.keep()
     LOG.debug("told")
     await turns()
-    assert [messages(frame) for frame in place.take()] == [["told"]]
+    assert [messages(frame) for frame in rig.take()] == [["told"]]
 
 
 def lose_handlers() -> None:
@@ -352,22 +352,22 @@ def lose_handlers() -> None:
 
 
 async def test_it_is_put_back_after_the_initializer(forks: Forks, make: Any) -> None:
-    place = make()
-    place.worker.forwarder.install({"root": logging.INFO})
-    await place.start(place.shipper.take_call(lose_handlers, ()))
-    assert place.worker.forwarder._handler in logging.root.handlers
+    rig = make()
+    rig.worker.forwarder.install({"root": logging.INFO})
+    await rig.start(rig.shipper.take_call(lose_handlers, ()))
+    assert rig.worker.forwarder._handler in logging.root.handlers
 
 
-async def test_without_the_option_there_is_nothing(place: Place) -> None:
+async def test_without_the_option_there_is_nothing(rig: Rig) -> None:
     handlers = logging.root.handlers[:]
-    place.worker.forwarder.keep()
+    rig.worker.forwarder.keep()
     assert logging.root.handlers == handlers
     LOG.error("not forwarded")
     await turns()
-    assert place.take() == []
+    assert rig.take() == []
 
 
-async def test_a_forked_child_logs_as_python_does(forwarding: Place, forks: Forks) -> None:
+async def test_a_forked_child_logs_as_python_does(forwarding: Rig, forks: Forks) -> None:
     handler = forwarding.worker.forwarder._handler
     assert handler in logging.root.handlers
     (in_child,) = forks
@@ -382,7 +382,7 @@ async def test_a_forked_child_logs_as_python_does(forwarding: Place, forks: Fork
 # ---- its end
 
 
-def fill(place: Place) -> None:
+def fill(rig: Rig) -> None:
     for number in range(MOST + 5):
         LOG.info("%d", number)
 
@@ -396,21 +396,21 @@ def check_all(frames: list[list[Any]]) -> None:
 
 @pytest.mark.parametrize("how", ["close", "drain"])
 async def test_at_an_orderly_end_all_records_follow_the_last_outcome(
-    forwarding: Place, how: str
+    forwarding: Rig, how: str
 ) -> None:
-    place = forwarding
-    place.schedule(0, forever())
+    rig = forwarding
+    rig.schedule(0, forever())
     await turns()
-    place.take()
-    fill(place)
-    handler = place.worker.forwarder._handler
-    place.send(Kind.CANCEL, 0, [0])
+    rig.take()
+    fill(rig)
+    handler = rig.worker.forwarder._handler
+    rig.send(Kind.CANCEL, 0, [0])
     if how == "close":
-        place.send(Kind.CLOSE, 5.0)
+        rig.send(Kind.CLOSE, 5.0)
     else:
-        place.worker.drain()
-    await place.serving
-    frames = place.take()
+        rig.worker.drain()
+    await rig.serving
+    frames = rig.take()
     finished = [frame[0] for frame in frames].index(Kind.ENDED)
     assert {frame[0] for frame in frames[:finished]} <= {Kind.DRAINING, Kind.LOG}
     first = [frame for frame in frames[:finished] if frame[0] == Kind.LOG]
@@ -421,12 +421,12 @@ async def test_at_an_orderly_end_all_records_follow_the_last_outcome(
     assert handler not in logging.root.handlers
 
 
-async def test_a_worker_that_fails_says_why_and_then_what_it_has_logged(forwarding: Place) -> None:
-    place = forwarding
-    fill(place)
-    place.worker._fail(LookupError("no database"))
-    await place.serving
-    failed, *logs = place.take()
+async def test_a_worker_that_fails_says_why_and_then_what_it_has_logged(forwarding: Rig) -> None:
+    rig = forwarding
+    fill(rig)
+    rig.worker._fail(LookupError("no database"))
+    await rig.serving
+    failed, *logs = rig.take()
     assert failed[0] == Kind.FATAL
     check_all(logs)
 

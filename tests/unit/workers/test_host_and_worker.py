@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from acting import HOSTS, act, ask_host
-from solo import Make, Place
+from solo import Make, Rig
 from turning import turns
 
 from aioscheduler import Retry, current_attempt
@@ -26,8 +26,8 @@ from aioscheduler.options import Options
 class Host:
     """The true state of each task, and what may be done with it."""
 
-    def __init__(self, place: Place, order: Order, seed: int, confirmed: bool) -> None:
-        self.place = place
+    def __init__(self, rig: Rig, order: Order, seed: int, confirmed: bool) -> None:
+        self.rig = rig
         self.order = order
         self.random = random.Random(seed)
         self.all_confirmed = confirmed
@@ -43,7 +43,7 @@ class Host:
         self.entered: set[int] = set()  # of them, as sent to the worker
         self.running: list[int] = []
         self.faults: list[BaseException] = []
-        self.options = place.shipper.take_options(Options(retry=Retry(ask_host, attempts=4)))
+        self.options = rig.shipper.take_options(Options(retry=Retry(ask_host, attempts=4)))
 
     def answer(self) -> bool | float:
         return self.random.choice((False, 0, 1))
@@ -51,7 +51,7 @@ class Host:
     def began(self, number: int) -> None:
         self.hear()
         assert self.states[number] == "started"
-        assert self.place.now >= self.dues[number]
+        assert self.rig.now >= self.dues[number]
         assert current_attempt() == self.attempts[number]
         if self.confirmed[number]:
             announced = {n for n, slice_ in enumerate(self.announced) if number in slice_}
@@ -63,7 +63,7 @@ class Host:
             assert len(schedulers) == len(set(schedulers))
 
     def hear(self) -> None:
-        for kind, *fields in self.place.take():
+        for kind, *fields in self.rig.take():
             if kind in (Kind.ANNOUNCED, Kind.PROPOSED):
                 assert {self.states[n] for n in fields[1]} == {"pending"}
                 for n in fields[1]:
@@ -103,9 +103,9 @@ class Host:
         number = len(self.calls)
         padding = bytes(self.random.choice((0, 0, 0, 40_000)))
         coro = act(padding, self.random.choice((0, 0, 1, 3)), self.random.random() < 0.4)
-        function, payload, _ = self.place.shipper.take(coro)
-        self.place.tell_definitions()
-        scheduler = self.random.randrange(len(self.place.begun))
+        function, payload, _ = self.rig.shipper.take(coro)
+        self.rig.tell_definitions()
+        scheduler = self.random.randrange(len(self.rig.begun))
         self.calls.append((scheduler, function, payload))
         self.dues.append(0)
         self.attempts.append(1)
@@ -118,7 +118,7 @@ class Host:
         scheduler, function, payload = self.calls[number]
         if self.order is Order.TIMED:
             later = self.random.choice((0, 0, 1, 2)) * SECOND
-            self.dues[number] = self.random.choice((self.dues[number], self.place.now + later))
+            self.dues[number] = self.random.choice((self.dues[number], self.rig.now + later))
         large = isinstance(payload, bytes) and len(payload) > 1000
         if large:
             self.blobs.append(number)
@@ -128,14 +128,14 @@ class Host:
         row = [IN_BLOB if large else payload]
         self.states[number] = "pending"
         due = self.dues[number]
-        self.place.send(
+        self.rig.send(
             Kind.SCHEDULE, [number], scheduler, due, function, [wire.make_record(more)], row
         )
 
     def send_blob(self) -> None:
         if self.blobs:
             number = self.blobs.pop(self.random.randrange(len(self.blobs)))
-            self.place.pipe.receive([Kind.BLOB, number, self.calls[number][2]])
+            self.rig.pipe.receive([Kind.BLOB, number, self.calls[number][2]])
 
     def some(self, *states: str) -> list[int]:
         self.hear()
@@ -145,13 +145,13 @@ class Host:
     def cancel(self) -> None:
         for n in self.some("pending", "started"):
             self.cancelled.add(n)
-            self.place.send(Kind.CANCEL, self.calls[n][0], [n])
+            self.rig.send(Kind.CANCEL, self.calls[n][0], [n])
 
     def withdraw(self) -> None:
         for n in self.some("pending"):
             if n not in self.cancelled:
                 self.withdrawn.add(n)
-                self.place.send(Kind.WITHDRAW, self.calls[n][0], [n])
+                self.rig.send(Kind.WITHDRAW, self.calls[n][0], [n])
 
     def give_again(self) -> None:
         for n in self.some("gone", "withdrawn"):
@@ -166,7 +166,7 @@ class Host:
     def enter(self, indices: Iterable[int]) -> None:
         new = [index for index in indices if index not in self.entered]
         self.entered.update(new)
-        self.place.send(Kind.CONFIRM, new)
+        self.rig.send(Kind.CONFIRM, new)
 
     async def live(self) -> None:
         deeds = (self.schedule, self.send_blob, self.cancel, self.withdraw, self.give_again)
@@ -175,12 +175,12 @@ class Host:
             if self.random.random() < 0.3:
                 await turns(self.random.randint(1, 6))
             if self.random.random() < 0.1:
-                await self.place.pass_(self.random.choice((0.5, 1)))
+                await self.rig.pass_(self.random.choice((0.5, 1)))
         for _ in range(300):  # and now let all of them end
             self.send_blob()
             self.give_again()
             self.enter(range(len(self.announced)))
-            await self.place.pass_(1)
+            await self.rig.pass_(1)
         self.hear()
 
 
@@ -189,10 +189,10 @@ class Host:
 async def test_every_frame_is_one_that_the_host_can_accept(
     make: Make, order: Order, seed: int
 ) -> None:
-    place = make(order, (2,) if order is Order.TIMED else (1,), confirmed=seed % 3 == 0)
-    await place.start()
-    place.take()
-    HOSTS.append(Host(place, order, seed, seed % 3 == 0))
+    rig = make(order, (2,) if order is Order.TIMED else (1,), confirmed=seed % 3 == 0)
+    await rig.start()
+    rig.take()
+    HOSTS.append(Host(rig, order, seed, seed % 3 == 0))
     try:
         await HOSTS[-1].live()
         host = HOSTS.pop()
@@ -202,8 +202,8 @@ async def test_every_frame_is_one_that_the_host_can_accept(
     assert {*host.states} == {"ended"} or host.cancelled >= {
         n for n, state in enumerate(host.states) if state != "ended"
     }
-    announcer = place.worker._announcer
+    announcer = rig.worker._announcer
     assert not (announcer._expected or announcer._some or announcer._late or announcer._proposed)
     assert announcer._alone == 0
-    for engine in place.worker._engines:
+    for engine in rig.worker._engines:
         assert (engine.pending, engine.running, len(engine._queue)) == (0, {}, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import shared
 from propagated import request_id
-from solo import LATER, Make, Place, after, fail, forever, give
+from solo import LATER, Make, Rig, after, fail, forever, give
 from turning import turns
 
 from aioscheduler._processes.process import workers_module
@@ -22,19 +22,19 @@ from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, IN_BLOB, K
 
 
 async def test_it_runs_nothing_before_it_is_told_to_begin(make: Make) -> None:
-    place = make()
-    await place.start(boot=None)
-    place.schedule(0, give(1))
+    rig = make()
+    await rig.start(boot=None)
+    rig.schedule(0, give(1))
     await turns()
-    assert place.take() == []
-    place.send(Kind.BOOT, b"", True)
+    assert rig.take() == []
+    rig.send(Kind.BOOT, b"", True)
     await turns()
-    assert place.take() == [
+    assert rig.take() == [
         [Kind.READY],
         [Kind.ANNOUNCED, 0, [0]],
         [Kind.ENDED, 0, [0], FINISHED, [1]],
     ]
-    assert len(place.pipe.ticks) == 1  # the first tick comes at once
+    assert len(rig.pipe.ticks) == 1  # the first tick comes at once
 
 
 async def test_the_initializer_comes_in_parts_and_first(
@@ -42,39 +42,39 @@ async def test_the_initializer_comes_in_parts_and_first(
 ) -> None:
     for name in ("_levelToName", "_nameToLevel"):
         monkeypatch.setattr(logging, name, {})
-    place = make()
-    call = place.shipper.take_call(logging.addLevelName, (77, "of the initializer"))
-    function = place.shipper.take_function(logging.getLevelName)
-    await place.start(boot=None)
-    place.tell_definitions()
-    place.send(Kind.SCHEDULE, 0, 0, 0, function, None, [77])
-    place.send(Kind.BOOT, call[:40], False)
+    rig = make()
+    call = rig.shipper.take_call(logging.addLevelName, (77, "of the initializer"))
+    function = rig.shipper.take_function(logging.getLevelName)
+    await rig.start(boot=None)
+    rig.tell_definitions()
+    rig.send(Kind.SCHEDULE, 0, 0, 0, function, None, [77])
+    rig.send(Kind.BOOT, call[:40], False)
     await turns()
-    assert place.take() == []
-    place.send(Kind.BOOT, call[40:], True)
+    assert rig.take() == []
+    rig.send(Kind.BOOT, call[40:], True)
     await turns()
-    ready, _, finished = place.take()
+    ready, _, finished = rig.take()
     assert ready == [Kind.READY]
     assert finished == [Kind.ENDED, 0, [0], FINISHED, ["of the initializer"]]
 
 
 async def test_an_initializer_that_fails_is_its_last_word(make: Make) -> None:
-    place = make()
-    await place.start(place.shipper.take_call(fail, ("no database",)))
-    ((kind, text),) = place.take()
+    rig = make()
+    await rig.start(rig.shipper.take_call(fail, ("no database",)))
+    ((kind, text),) = rig.take()
     assert kind == Kind.FATAL
     assert text.endswith("LookupError: no database\n")
-    await place.serving
-    assert not place.pipe.is_open
+    await rig.serving
+    assert not rig.pipe.is_open
 
 
 async def test_earlier_failures_are_reported_instead_of_ready(make: Make) -> None:
-    place = make(failures=(ImportError("no uvloop"),))
-    await place.start()
-    ((kind, text),) = place.take()
+    rig = make(failures=(ImportError("no uvloop"),))
+    await rig.start()
+    ((kind, text),) = rig.take()
     assert kind == Kind.FATAL
     assert "ImportError: no uvloop" in text
-    await place.serving
+    await rig.serving
 
 
 async def swallow_and(then: str) -> None:
@@ -89,62 +89,62 @@ async def swallow_and(then: str) -> None:
 async def test_an_initializer_that_swallows_its_cancellation_begins_nothing(
     make: Make, end: str, then: str
 ) -> None:
-    place = make()
-    await place.start(place.shipper.take_call(swallow_and, (then,)))
-    place.schedule(0, give(1))
+    rig = make()
+    await rig.start(rig.shipper.take_call(swallow_and, (then,)))
+    rig.schedule(0, give(1))
     if end == "close":
-        place.send(Kind.CLOSE, 0.0)
+        rig.send(Kind.CLOSE, 0.0)
     else:
-        getattr(place.worker, end)()
+        getattr(rig.worker, end)()
     await turns()
-    assert place.serving.done() == (end != "halt")
-    place.pipe.flush()
-    assert place.take() == []
-    assert not any(engine.running for engine in place.worker._engines)
+    assert rig.serving.done() == (end != "halt")
+    rig.pipe.flush()
+    assert rig.take() == []
+    assert not any(engine.running for engine in rig.worker._engines)
 
 
 async def test_one_drained_before_it_could_begin_does_not_begin(make: Make) -> None:
-    place = make()
-    await place.start(boot=None)
-    place.worker.drain()
-    place.send(Kind.BOOT, b"", True)
-    await place.serving
-    assert place.take() == []
+    rig = make()
+    await rig.start(boot=None)
+    rig.worker.drain()
+    rig.send(Kind.BOOT, b"", True)
+    await rig.serving
+    assert rig.take() == []
 
 
 async def test_a_failed_worker_sends_its_last_words(make: Make) -> None:
-    place = make()
+    rig = make()
     read = asyncio.Event()
-    place.pipe.drain = read.wait  # type: ignore[method-assign, assignment]
-    await place.start(place.shipper.take_call(fail, ("no database",)))
-    place.worker.drain()
-    place.pipe.closed(None)
+    rig.pipe.drain = read.wait  # type: ignore[method-assign, assignment]
+    await rig.start(rig.shipper.take_call(fail, ("no database",)))
+    rig.worker.drain()
+    rig.pipe.closed(None)
     await turns()
-    assert not place.serving.done()
+    assert not rig.serving.done()
     read.set()
-    await place.serving
-    assert [frame[0] for frame in place.take()] == [Kind.FATAL]
-    assert place.pipe.ticks == []  # it does not end as if that were requested
+    await rig.serving
+    assert [frame[0] for frame in rig.take()] == [Kind.FATAL]
+    assert rig.pipe.ticks == []  # it does not end as if that were requested
 
 
-async def test_close_cancels_what_waits_and_writes_the_last_outcomes(place: Place) -> None:
-    place.schedule(0, forever())
-    place.schedule(1, give(1), LATER)
+async def test_close_cancels_what_waits_and_writes_the_last_outcomes(rig: Rig) -> None:
+    rig.schedule(0, forever())
+    rig.schedule(1, give(1), LATER)
     await turns()
-    assert place.take() == [[Kind.ANNOUNCED, 0, [0]]]
-    place.send(Kind.CLOSE, 0.0)
-    await place.serving
+    assert rig.take() == [[Kind.ANNOUNCED, 0, [0]]]
+    rig.send(Kind.CLOSE, 0.0)
+    await rig.serving
     # The host counts tasks that were not announced.
-    assert place.take() == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
-    assert not place.pipe.is_open
+    assert rig.take() == [[Kind.ENDED, 0, [0], CANCELLED, [None]]]
+    assert not rig.pipe.is_open
 
 
-async def test_it_ends_when_its_host_has_gone(place: Place) -> None:
-    place.schedule(0, forever())
+async def test_it_ends_when_its_host_has_gone(rig: Rig) -> None:
+    rig.schedule(0, forever())
     await turns()
-    place.pipe.closed(None)
-    await place.serving
-    assert place.take()[-1] == [Kind.ENDED, 0, [0], CANCELLED, [None]]
+    rig.pipe.closed(None)
+    await rig.serving
+    assert rig.take()[-1] == [Kind.ENDED, 0, [0], CANCELLED, [None]]
 
 
 async def swallow() -> None:
@@ -157,77 +157,77 @@ may_end: list[bool] = []
 
 
 async def test_a_task_that_swallows_its_cancellation_is_ended_by_the_host_if_there_is_one(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for patience in ("CLEANUP_TIME", "LAST_WORDS"):
         monkeypatch.setattr(ending, patience, 0)
     may_end.clear()
-    place.schedule(0, swallow())
+    rig.schedule(0, swallow())
     await turns()
-    place.send(Kind.CLOSE, 0.0)
+    rig.send(Kind.CLOSE, 0.0)
     await turns(30)
-    assert not place.serving.done()
-    place.pipe.closed(None)
-    await place.serving
+    assert not rig.serving.done()
+    rig.pipe.closed(None)
+    await rig.serving
     may_end.append(True)
-    (running,) = place.worker._engines[0].running.values()
+    (running,) = rig.worker._engines[0].running.values()
     running[0].cancel()
     await asyncio.wait([running[0]])
 
 
-async def test_drain_gives_back_what_was_announced_and_had_not_begun(place: Place) -> None:
-    place.schedule(0, forever(), scheduler=1)
+async def test_drain_gives_back_what_was_announced_and_had_not_begun(rig: Rig) -> None:
+    rig.schedule(0, forever(), scheduler=1)
     await turns()
-    place.take()
-    place.pipe.held = True
-    place.schedule(1, give(1))
-    place.schedule(2, give(2), LATER)
+    rig.take()
+    rig.pipe.held = True
+    rig.schedule(1, give(1))
+    rig.schedule(2, give(2), LATER)
     await turns()
-    place.worker.drain()
+    rig.worker.drain()
     await turns()
-    place.pipe.held = False
-    place.pipe.flush()
+    rig.pipe.held = False
+    rig.pipe.flush()
     await turns()
-    assert place.take() == [
+    assert rig.take() == [
         [Kind.ANNOUNCED, 0, [1]],
         [Kind.DRAINING],
         [Kind.UNBEGUN, 0, [1]],
     ]
-    assert place.begun == [0, 1]  # task 0 alone
-    assert not place.serving.done()  # it would have ten seconds, and is cancelled by the host here
-    place.send(Kind.CANCEL, 1, [0])
-    await place.serving
-    assert place.take() == [[Kind.ENDED, 1, [0], CANCELLED, [None]], [Kind.DRAINED]]
+    assert rig.begun == [0, 1]  # task 0 alone
+    assert not rig.serving.done()  # it would have ten seconds, and is cancelled by the host here
+    rig.send(Kind.CANCEL, 1, [0])
+    await rig.serving
+    assert rig.take() == [[Kind.ENDED, 1, [0], CANCELLED, [None]], [Kind.DRAINED]]
 
 
 async def test_a_task_that_swallows_the_end_of_a_drain_keeps_its_worker_from_sending_drained(
-    place: Place, monkeypatch: pytest.MonkeyPatch, no_patience: None
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, no_patience: None
 ) -> None:
     for patience in ("CLEANUP_TIME", "LAST_WORDS"):
         monkeypatch.setattr(ending, patience, 0)
     may_end.clear()
-    place.schedule(0, swallow())
+    rig.schedule(0, swallow())
     await turns()
-    place.take()
-    place.worker.drain()
+    rig.take()
+    rig.worker.drain()
     await turns(30)
-    assert place.take() == [[Kind.DRAINING]]  # the host kills it
-    assert not place.serving.done()
+    assert rig.take() == [[Kind.DRAINING]]  # the host kills it
+    assert not rig.serving.done()
     may_end.append(True)
-    place.pipe.closed(None)
-    await place.serving
+    rig.pipe.closed(None)
+    await rig.serving
 
 
-async def test_the_host_may_request_a_drain_like_sigterm(place: Place) -> None:
-    place.schedule(0, forever())
+async def test_the_host_may_request_a_drain_like_sigterm(rig: Rig) -> None:
+    rig.schedule(0, forever())
     await turns()
-    place.take()
-    place.send(Kind.DRAIN)
-    place.schedule(1, give(1))  # it was being sent
+    rig.take()
+    rig.send(Kind.DRAIN)
+    rig.schedule(1, give(1))  # it was being sent
     await turns()
-    assert place.take() == [[Kind.DRAINING]]
-    place.send(Kind.CANCEL, 0, [0])
-    await place.serving
+    assert rig.take() == [[Kind.DRAINING]]
+    rig.send(Kind.CANCEL, 0, [0])
+    await rig.serving
 
 
 async def test_it_reports_its_size_if_configured(
@@ -235,39 +235,39 @@ async def test_it_reports_its_size_if_configured(
 ) -> None:
     monkeypatch.setattr(workers_module("worker"), "resident_bytes", lambda: 5_000)
     for measured, size in ((False, 0), (True, 5_000)):
-        place = make(measured=measured)
-        await place.start()
-        assert [tick[-1] for tick in place.pipe.ticks] == [size]  # the first comes after READY
-        place.send(Kind.CLOSE, 0.0)
-        await place.serving
+        rig = make(measured=measured)
+        await rig.start()
+        assert [tick[-1] for tick in rig.pipe.ticks] == [size]  # the first comes after READY
+        rig.send(Kind.CLOSE, 0.0)
+        await rig.serving
 
 
-async def test_a_blob_that_comes_to_a_draining_worker_starts_nothing(place: Place) -> None:
-    place.schedule(0, forever())
-    place.send(Kind.SCHEDULE, 1, 0, 0, 0, None, [IN_BLOB])
+async def test_a_blob_that_comes_to_a_draining_worker_starts_nothing(rig: Rig) -> None:
+    rig.schedule(0, forever())
+    rig.send(Kind.SCHEDULE, 1, 0, 0, 0, None, [IN_BLOB])
     await turns()
-    place.take()
-    place.worker.drain()
+    rig.take()
+    rig.worker.drain()
     await turns()
-    assert place.take() == [[Kind.DRAINING]]  # the host has not heard of task 1
-    place.pipe.receive([Kind.BLOB, 1, b"x" * 100_000])
+    assert rig.take() == [[Kind.DRAINING]]  # the host has not heard of task 1
+    rig.pipe.receive([Kind.BLOB, 1, b"x" * 100_000])
     await turns()
-    assert place.take() == []
-    assert place.worker._announcer._blobs == {}
-    place.send(Kind.CANCEL, 0, [0])
-    await place.serving
+    assert rig.take() == []
+    assert rig.worker._announcer._blobs == {}
+    rig.send(Kind.CANCEL, 0, [0])
+    await rig.serving
 
 
-async def test_an_internal_failure_ends_it_and_is_reported(place: Place) -> None:
-    place.schedule(0, forever())
+async def test_an_internal_failure_ends_it_and_is_reported(rig: Rig) -> None:
+    rig.schedule(0, forever())
     await turns()
-    place.take()
-    place.worker._runner.broken(None, MemoryError("no room"), {})
-    await place.serving
-    ((kind, text),) = place.take()  # the task is not reported: it is lost, not cancelled
+    rig.take()
+    rig.worker._runner.broken(None, MemoryError("no room"), {})
+    await rig.serving
+    ((kind, text),) = rig.take()  # the task is not reported: it is lost, not cancelled
     assert kind == Kind.FATAL
     assert "MemoryError: no room" in text
-    for engine in place.worker._engines:
+    for engine in rig.worker._engines:
         for task, _ in engine.running.values():
             task.cancel()
 
@@ -289,56 +289,56 @@ async def resist(value: str) -> str:
 
 
 async def test_what_a_drain_cancels_is_lost_unless_somebody_had_requested_it(
-    place: Place, no_patience: None
+    rig: Rig, no_patience: None
 ) -> None:
-    place.schedule(0, forever())
-    place.schedule(1, forever())
-    place.call(2, resist, ["return", "raise"])
+    rig.schedule(0, forever())
+    rig.schedule(1, forever())
+    rig.call(2, resist, ["return", "raise"])
     await turns()
-    place.take()
-    place.worker.drain()
+    rig.take()
+    rig.worker.drain()
     await asyncio.sleep(0)
-    place.send(Kind.CANCEL, 0, [1])
-    await place.serving
-    draining, *ends, drained = place.take()
+    rig.send(Kind.CANCEL, 0, [1])
+    await rig.serving
+    draining, *ends, drained = rig.take()
     assert (draining, drained) == ([Kind.DRAINING], [Kind.DRAINED])
     assert [frame[2:4] for frame in ends] == [[[2], FINISHED], [[3], FAILED], [[1], CANCELLED]]
 
 
-async def test_what_a_drain_cancels_may_start_once_more(place: Place, no_patience: None) -> None:
-    place.schedule(0, resist("raise"), retry=after(5))
+async def test_what_a_drain_cancels_may_start_once_more(rig: Rig, no_patience: None) -> None:
+    rig.schedule(0, resist("raise"), retry=after(5))
     await turns()
-    place.take()
-    place.worker.drain()
-    await place.serving
-    _, retry, _ = place.take()
+    rig.take()
+    rig.worker.drain()
+    await rig.serving
+    _, retry, _ = rig.take()
     assert retry[:4] == [Kind.RETRY, 0, [0], [5 * SECOND]]
 
 
 async def test_a_task_that_rests_in_a_queue_waits_for_the_next_process(make: Make) -> None:
-    place = make(Order.FIFO, (1,))
-    await place.start()
-    place.schedule(0, fail("once"), retry=after(1))
-    place.schedule(1, give(1))
+    rig = make(Order.FIFO, (1,))
+    await rig.start()
+    rig.schedule(0, fail("once"), retry=after(1))
+    rig.schedule(1, give(1))
     await turns()
-    place.take()
-    place.worker.drain()
-    await place.serving
-    assert place.take() == [[Kind.DRAINING], [Kind.DRAINED]]
+    rig.take()
+    rig.worker.drain()
+    await rig.serving
+    assert rig.take() == [[Kind.DRAINING], [Kind.DRAINED]]
 
 
-async def test_tasks_that_run_when_it_fails_are_lost(place: Place) -> None:
-    place.schedule(0, forever())
-    place.call(1, resist, ["return"])
+async def test_tasks_that_run_when_it_fails_are_lost(rig: Rig) -> None:
+    rig.schedule(0, forever())
+    rig.call(1, resist, ["return"])
     await turns()
-    place.take()
-    place.worker._fail(MemoryError())
-    for engine in place.worker._engines:
+    rig.take()
+    rig.worker._fail(MemoryError())
+    for engine in rig.worker._engines:
         for task, _ in engine.running.values():
             task.cancel()  # like the end of the process
-    await place.serving
-    place.pipe.flush()
-    failed, finished = place.take()
+    await rig.serving
+    rig.pipe.flush()
+    failed, finished = rig.take()
     assert failed[0] == Kind.FATAL
     assert finished == [Kind.ENDED, 0, [1], FINISHED, ["return"]]
 
@@ -355,31 +355,31 @@ async def test_a_lifespan_is_left_after_the_last_task(
     make: Make, tmp_path: Path, end: str, no_patience: None
 ) -> None:
     path = tmp_path / "log"
-    place = make()
-    await place.start(place.shipper.take_call(shared.share, (str(path),)))
+    rig = make()
+    await rig.start(rig.shipper.take_call(shared.share, (str(path),)))
     assert words_of(path) == ["entered"]
-    place.schedule(0, shared.see_slowly(str(path), 60.0))
-    place.schedule(1, shared.see())
+    rig.schedule(0, shared.see_slowly(str(path), 60.0))
+    rig.schedule(1, shared.see())
     await turns()
     if end == "close":
-        place.send(Kind.CLOSE, 0.0)
+        rig.send(Kind.CLOSE, 0.0)
     elif end == "drain":
-        place.worker.drain()
+        rig.worker.drain()
     else:
-        place.pipe.closed(None)
-    await place.serving
+        rig.pipe.closed(None)
+    await rig.serving
     assert words_of(path) == ["entered", "task", "left"]
-    seen = [frame for frame in place.take() if frame[:3] == [Kind.ENDED, 0, [1]]]
+    seen = [frame for frame in rig.take() if frame[:3] == [Kind.ENDED, 0, [1]]]
     assert b"open" in seen[0][4][0]
 
 
 async def test_one_that_ends_by_itself_ends_its_worker(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "log"
     (tmp_path / "log.end").touch()
-    place = make()
-    await place.start(place.shipper.take_call(shared.share_badly, (str(path), "ends")))
-    await place.serving
-    *_, (kind, text) = place.take()
+    rig = make()
+    await rig.start(rig.shipper.take_call(shared.share_badly, (str(path), "ends")))
+    await rig.serving
+    *_, (kind, text) = rig.take()
     assert kind == Kind.FATAL
     assert "has ended before its tasks" in text
     assert "LookupError: the database is gone" in text
@@ -387,33 +387,31 @@ async def test_one_that_ends_by_itself_ends_its_worker(make: Make, tmp_path: Pat
 
 async def test_one_whose_worker_is_halted_is_cancelled(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "log"
-    place = make()
-    await place.start(place.shipper.take_call(shared.share, (str(path),)))
-    place.worker.halt()
+    rig = make()
+    await rig.start(rig.shipper.take_call(shared.share, (str(path),)))
+    rig.worker.halt()
     await turns()
     assert words_of(path) == ["entered", "cancelled"]
-    place.serving.cancel()
+    rig.serving.cancel()
 
 
 async def test_one_that_cannot_be_entered_is_the_end(make: Make, tmp_path: Path) -> None:
-    place = make()
-    call = place.shipper.take_call(shared.share_badly, (str(tmp_path / "log"), "enter"))
-    await place.start(call)
-    ((kind, text),) = place.take()
+    rig = make()
+    call = rig.shipper.take_call(shared.share_badly, (str(tmp_path / "log"), "enter"))
+    await rig.start(call)
+    ((kind, text),) = rig.take()
     assert kind == Kind.FATAL
     assert "LookupError: no database\n" in text
-    await place.serving
+    await rig.serving
 
 
 async def test_what_propagates_is_known_before_any_task(make: Make) -> None:
-    place = make()
-    place.shipper.catalog.propagation = Propagation((request_id,))
-    call = place.shipper.take_call(None, ())
-    await place.start(boot=None)
-    place.schedule(0, give(1), record=place.shipper.take_record(None, [1, "ann"]))
-    place.send(Kind.BOOT, call, True)
+    rig = make()
+    rig.shipper.catalog.propagation = Propagation((request_id,))
+    call = rig.shipper.take_call(None, ())
+    await rig.start(boot=None)
+    rig.schedule(0, give(1), record=rig.shipper.take_record(None, [1, "ann"]))
+    rig.send(Kind.BOOT, call, True)
     await turns()
-    assert place.take()[0] == [Kind.READY]
-    assert place.worker._catalog.propagation.parts()["context variable"] == {
-        "request_id": request_id
-    }
+    assert rig.take()[0] == [Kind.READY]
+    assert rig.worker._catalog.propagation.parts()["context variable"] == {"request_id": request_id}

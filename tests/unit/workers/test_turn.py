@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from solo import Place
+from solo import Rig
 from turning import turns
 
 from aioscheduler._processes.process import workers_module
@@ -15,17 +15,17 @@ from aioscheduler._transport.wire import CANCELLED, FAILED, FINISHED, Kind
 turn_module = workers_module("turn")
 
 
-async def test_outcomes_of_a_turn_are_one_frame_for_each_ending(place: Place) -> None:
-    function = place.shipper.take_function(int)
-    place.tell_definitions()
+async def test_outcomes_of_a_turn_are_one_frame_for_each_ending(rig: Rig) -> None:
+    function = rig.shipper.take_function(int)
+    rig.tell_definitions()
     payloads = ["1", "no number", "3", "4"]
-    place.send(Kind.SCHEDULE, 7, 0, 0, function, None, payloads)
+    rig.send(Kind.SCHEDULE, 7, 0, 0, function, None, payloads)
     await turns()
-    started, returned, raised = place.take()
+    started, returned, raised = rig.take()
     assert started == [Kind.ANNOUNCED, 0, [7, 8, 9, 10]]
     assert returned == [Kind.ENDED, 0, [7, 9, 10], FINISHED, [1, 3, 4]]
     assert raised[:4] == [Kind.ENDED, 0, [8], FAILED]
-    assert isinstance(place.failure(raised[4][0]), ValueError)
+    assert isinstance(rig.failure(raised[4][0]), ValueError)
 
 
 class Pipe:

@@ -15,7 +15,7 @@ from programs import Program
 from aioscheduler import DeadLetter, Manager, SQLiteStore
 
 
-class Place:
+class Rig:
     """A folder with a store.
 
     Args:
@@ -59,7 +59,7 @@ async def letters(manager: Manager, **which: Any) -> list[DeadLetter]:
     return [letter async for letter in manager.dead_letters(**which)]
 
 
-def kill_worker(manager: Manager, place: int = 0, how: int = signal.SIGKILL) -> None:
-    pid = manager.stats().workers[place].pid
+def kill_worker(manager: Manager, rig: int = 0, how: int = signal.SIGKILL) -> None:
+    pid = manager.stats().workers[rig].pid
     assert pid is not None
     os.kill(pid, how)
