@@ -703,6 +703,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         LOCALCREW,
         "(State.CANCELLED, None) if asked else unasked",
         "(State.CANCELLED, None)",
+        seeds=1200,
         hosts=True,
     ),
     Mutation(
@@ -763,6 +764,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         KEEPING,
         "            kept.due, kept.given = due, None\n",
         "            kept.given = None\n",
+        seeds=2000,
         hosts=True,
     ),
     Mutation(
@@ -771,6 +773,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         CONFIRMED,
         "            if self._waiting.get(number) is not announcement:",
         "            if False:",
+        seeds=3000,
         hosts=True,
     ),
 )
