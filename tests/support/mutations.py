@@ -605,7 +605,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         COMMITS,
         "        until = self.until()\n",
         "        until = None\n",
-        seeds=900,
+        seeds=4000,
         hosts=True,
     ),
     Mutation(
