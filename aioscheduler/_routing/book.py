@@ -2,7 +2,7 @@
 
     adopt, cancel, withdraw, reschedule ──► Book ─► frames (outbox), kept until the end (ledger)
     announced, proposed, unbegun, retried,   │
-    finished, dropped, died, close           └─► Change: tasks that have ended, change in pending
+    ended, cancelled, died, close            └─► Change: tasks that have ended, change in pending
 
 Rules of this file:
 
@@ -218,32 +218,32 @@ class Book:
         good = next((i for i, n in enumerate(numbers) if not self._runs(n)), len(numbers))
         entries = self.ledger.read(numbers[:good])
         # These were asked to cancel, and no process has them now.
-        dropped = [n for n in entries if n in self._asked] if self._timed else []
+        cancelled = [n for n in entries if n in self._asked] if self._timed else []
         if not self._timed:
             self._heads.update(numbers[:good])
         until = {n: min(now + wait, LATEST) for n, wait in zip(numbers, waits, strict=True)}
         again = {
             number: entry.retry(until[number], self._timed)
             for number, entry in entries.items()
-            if number not in dropped
+            if number not in cancelled
         }
         self.outbox.amend(again, send=self._timed)
         if self.durables is not None:
             self.durables.retried({number: until[number] for number in again})
         known = self.ledger.move(numbers[:good], State.PENDING)
         waiting = known - self._asked.count_ending(numbers[:known])
-        self.ledger.move(dropped, State.CANCELLED)
-        self._asked.forget(dropped)
-        return Change(scheduler, waiting, dropped, refused=first_refused(numbers, known))
+        self.ledger.move(cancelled, State.CANCELLED)
+        self._asked.forget(cancelled)
+        return Change(scheduler, waiting, cancelled, refused=first_refused(numbers, known))
 
-    def finished(self, scheduler: int, numbers: list[int], state: State) -> Change:
+    def ended(self, scheduler: int, numbers: list[int], state: State) -> Change:
         """Note that tasks have ended."""
         known = self.ledger.move(numbers, state)
         ended = numbers if known == len(numbers) else numbers[:known]
         self._asked.forget(ended)
         return Change(scheduler, 0, ended, state, refused=first_refused(numbers, known))
 
-    def dropped(self, scheduler: int, numbers: list[int]) -> list[Change]:
+    def cancelled(self, scheduler: int, numbers: list[int]) -> list[Change]:
         """Note that tasks were cancelled, or have not begun and now never will.
 
         Durable ones that were only stopped stay for the next host or, if in doubt, are lost.

@@ -193,9 +193,9 @@ class Receiver:
             self._endings.name_unheard(numbers)
         ran = 0 if self._wear is None else self._count_run(numbers, ending)
         if ending == wire.CANCELLED:
-            changes = self._book.dropped(scheduler, numbers)
+            changes = self._book.cancelled(scheduler, numbers)
         else:
-            changes = [self._book.finished(scheduler, numbers, state)]
+            changes = [self._book.ended(scheduler, numbers, state)]
         for change in changes:
             if change.state is State.LOST:
                 self._endings.report(change, self._endings.lost_by_close(change.ended))

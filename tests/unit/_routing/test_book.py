@@ -53,8 +53,8 @@ def test_a_task_begins_and_ends() -> None:
     book = make()
     assert book.announced(0, [0, 1]) == Change(0, -2)
     assert [book.state(n) for n in (0, 2)] == [State.RUNNING, State.PENDING]
-    assert book.finished(0, [1], State.FINISHED) == Change(0, 0, [1], State.FINISHED)
-    assert book.finished(0, [0], State.FAILED) == Change(0, 0, [0], State.FAILED)
+    assert book.ended(0, [1], State.FINISHED) == Change(0, 0, [1], State.FINISHED)
+    assert book.ended(0, [0], State.FAILED) == Change(0, 0, [0], State.FAILED)
     assert list(book.ledger) == [2, 3]
 
 
@@ -62,8 +62,8 @@ def test_an_impossible_number_is_named_and_those_before_it_are_processed() -> No
     book = make()
     assert book.announced(0, [0, 1, 1, 2]) == Change(0, -2, refused=1)
     assert book.unbegun(0, [1, 3]) == Change(0, 1, refused=3)
-    assert book.finished(0, [0, 2], State.FINISHED) == Change(0, 0, [0], State.FINISHED, refused=2)
-    assert book.dropped(0, [3, 9]) == [Change(0, -1, [3], refused=9)]
+    assert book.ended(0, [0, 2], State.FINISHED) == Change(0, 0, [0], State.FINISHED, refused=2)
+    assert book.cancelled(0, [3, 9]) == [Change(0, -1, [3], refused=9)]
     assert book.retried(0, [1], [5], 0) == Change(0, 0, [], refused=1)
     assert list(book.ledger) == [1, 2]
 
@@ -73,7 +73,7 @@ def test_a_task_asked_to_cancel_is_not_pending_and_ends_when_confirmed() -> None
     assert book.cancel(0, 1) == Change(0, -1)
     assert book.cancel(0, 1) == Change(0)
     assert frames(book) == [[Kind.CANCEL, 0, [1]]]
-    assert book.dropped(0, [1]) == [Change(0, 0, [1])]
+    assert book.cancelled(0, [1]) == [Change(0, 0, [1])]
     assert book.cancel(0, 1) is None
 
 
@@ -94,14 +94,14 @@ def test_a_running_task_that_is_asked_to_cancel_may_end_as_it_likes() -> None:
     book = make()
     book.announced(0, [0, 1])
     assert book.cancel(0, 0) == book.cancel(0, 1) == Change(0)
-    assert book.finished(0, [0], State.FINISHED).ended == [0]
-    assert book.dropped(0, [1]) == [Change(0, 0, [1])]
+    assert book.ended(0, [0], State.FINISHED).ended == [0]
+    assert book.cancelled(0, [1]) == [Change(0, 0, [1])]
 
 
 def test_a_worker_that_drops_a_task_twice_is_refused_and_nothing_is_lost() -> None:
     book = make()
     book.reschedule(0, 3, 500)
-    assert book.dropped(0, [1, 3, 3]) == [Change(0, -1, [1])]
+    assert book.cancelled(0, [1, 3, 3]) == [Change(0, -1, [1])]
     assert book.state(3) is State.PENDING
 
 
@@ -110,7 +110,7 @@ def test_a_head_that_is_cancelled_while_it_waits_is_forgotten() -> None:
     book.announced(0, [0])
     book.retried(0, [0], [5], 100)
     book.cancel(0, 0)
-    book.dropped(0, [0])
+    book.cancelled(0, [0])
     assert not book._heads
 
 
@@ -129,7 +129,7 @@ def test_what_is_withdrawn_ends_and_a_start_on_its_way_wins() -> None:
     assert book.withdraw(0, 0) == book.withdraw(0, 1) == Change(0, -1)
     assert book.withdraw(0, 1) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0, 1]]]
-    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
+    assert book.cancelled(0, [0]) == [Change(0, 0, [0])]
     assert book.announced(0, [1, 2]) == Change(0, -1)  # 1 no longer counted as pending
     assert book.withdraw(0, 1) is None
     assert book.unbegun(0, [1]) == Change(0, 1)  # pending, as if nothing had been requested
@@ -143,7 +143,7 @@ def test_a_cancel_wins_over_a_withdrawal_and_a_withdrawal_over_a_move() -> None:
     assert not book.reschedule(0, 0, 600)
     assert book.cancel(0, 0) == Change(0)
     assert frames(book) == [[Kind.WITHDRAW, 0, [0]], [Kind.CANCEL, 0, [0]]]
-    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
+    assert book.cancelled(0, [0]) == [Change(0, 0, [0])]
 
 
 def test_what_is_moved_is_taken_back_and_given_again() -> None:
@@ -154,7 +154,7 @@ def test_what_is_moved_is_taken_back_and_given_again() -> None:
     found = book.find(1)
     assert found is not None
     assert found.due == 600
-    assert book.dropped(0, [1]) == [Change(0, 0, [])]
+    assert book.cancelled(0, [1]) == [Change(0, 0, [])]
     assert frames(book) == [[Kind.SCHEDULE, [1], 0, 600, 7, None, [1]]]
     assert book.state(1) is State.PENDING
     assert replayed(book)[1] == (600, 1)
@@ -192,11 +192,11 @@ def test_a_large_payload_goes_with_its_task_again() -> None:
     assert book.outbox.take()[1] == [(0, large)]
     book.reschedule(0, 0, 9)
     frames(book)
-    book.dropped(0, [0])
+    book.cancelled(0, [0])
     told, blobs = book.outbox.take()
     assert list(wire.Decoder().feed(b"".join(told)))[-1][-1] == [wire.IN_BLOB]
     assert blobs == [(0, large)]
-    book.dropped(0, [0])
+    book.cancelled(0, [0])
     assert not book.ledger.blobs
 
 
@@ -231,7 +231,7 @@ def test_a_retry_does_not_move_the_due_time_that_was_given_and_a_reschedule_does
         assert more_of(book, 1)[2:6] == (times + 1, False, times, 101)
     frames(book)
     assert book.reschedule(0, 1, 5000)
-    book.dropped(0, [1])
+    book.cancelled(0, [1])
     assert replayed(book)[1] == (5000, 3)
     assert more_of(book, 1)[2:6] == (3, False, 2, None)
     book.announced(0, [1])
@@ -261,7 +261,7 @@ def test_a_task_that_waits_for_its_next_attempt_is_pending() -> None:
     book.announced(0, [0, 1, 2])
     book.retried(0, [0, 1, 2], [50, 50, 50], 1000)
     assert book.withdraw(0, 0) == book.cancel(0, 1) == Change(0, -1)
-    assert book.dropped(0, [0, 1]) == [Change(0, 0, [0, 1])]
+    assert book.cancelled(0, [0, 1]) == [Change(0, 0, [0, 1])]
     assert {*book.died([(0, 0)])} == {Change(0)}
     assert replayed(book)[2] == (1050, 2)
     assert [(list(row), state) for row, state, _ in book.close(lost=False)] == [
@@ -276,7 +276,7 @@ def test_the_head_of_a_queue_stays_with_its_worker_until_it_is_retried() -> None
     frames(book)
     assert book.retried(0, [0], [50], 1000) == Change(0, 0, [])
     assert frames(book) == NOTHING
-    assert book.dropped(0, [0]) == [Change(0, 0, [0])]
+    assert book.cancelled(0, [0]) == [Change(0, 0, [0])]
     book.announced(0, [1])
     assert book.retried(0, [1], [50], 1000) == Change(0, 1, [])
     assert replayed(book)[1] == (1050, 2)
@@ -433,7 +433,7 @@ def test_a_task_is_known_by_its_alias_until_its_end_is_reported() -> None:
     assert book.number_of(1 << 50) == 0
     assert book.alias_of(0) == 1 << 50
     frames(book)
-    book.dropped(0, [0])
+    book.cancelled(0, [0])
     book.forget([0])
     assert book.number_of(1 << 50) == 1 << 50
 
@@ -627,10 +627,10 @@ class Story:
             self.allowed[number] = self.starts[number] + 1
             self.take(book.retried(0, [number], [self.draw.randrange(9)], self.now))
         elif state is State.CANCELLED:
-            for change in book.dropped(0, [number]):
+            for change in book.cancelled(0, [number]):
                 self.take(change)
         else:
-            self.take(book.finished(0, [number], state))
+            self.take(book.ended(0, [number], state))
 
     def die(self) -> None:
         """Bytes already written survive, or maybe not if every start is confirmed."""

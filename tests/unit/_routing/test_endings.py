@@ -173,7 +173,7 @@ async def test_failures_that_nobody_hears_go_to_the_loop_some_by_name(
     numbers = list(range(_UNHEARD_NAMED + 1))
     rig.ids.give("mine", (3, 0, 1))
     rig.endings.name_unheard(numbers)
-    rig.book.finished(0, numbers, State.FAILED)
+    rig.book.ended(0, numbers, State.FAILED)
     errors = [ValueError(n) for n in numbers]
     rig.endings.report(Change(0, 0, numbers, State.FAILED), errors)
     messages = [report["message"] for report in reports]
