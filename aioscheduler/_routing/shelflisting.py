@@ -112,8 +112,7 @@ class ShelfListing:
             has_ended = horizon.is_near(*row.position) and not self._waits(row.row)
             return None if has_ended else row
         if unwritten.row is not None:  # it may come up again, at its new position
-            self._seen.add(row.row)
-            self.given.add(row.row)
+            self._give(row.row)
         return unwritten.row
 
     def _key(self, row: Row) -> tuple[Any, ...]:
@@ -136,8 +135,7 @@ class ShelfListing:
         if row.row in self._seen:
             return
         if self._has_passed(row):
-            self._seen.add(row.row)
-            self.given.add(row.row)
+            self._give(row.row)
         elif moved is None:
             self._seen.add(row.row)
         elif self._has_passed(moved):
@@ -154,9 +152,13 @@ class ShelfListing:
 
     def _leave(self, moved: Row) -> None:
         """List a task at the end, as its position in the file is not read again."""
-        self._seen.add(moved.row)
-        self.given.add(moved.row)
+        self._give(moved.row)
         self._left.append(moved)
+
+    def _give(self, row: int) -> None:
+        """Note that a task is listed, though its row may come up again."""
+        self._seen.add(row)
+        self.given.add(row)
 
     def _infos(self, rows: list[Row]) -> list[TaskInfo]:
         infos = []

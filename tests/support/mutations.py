@@ -621,8 +621,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "what is loaded is listed once more",
         "a task is listed once",
         SHELFLISTING,
-        "        if self._has_passed(row):\n            self._seen.add(row.row)\n"
-        "            self.given.add(row.row)\n",
+        "        if self._has_passed(row):\n            self._give(row.row)\n",
         "        if self._has_passed(row):\n            self._seen.add(row.row)\n",
         seeds=900,
         hosts=True,

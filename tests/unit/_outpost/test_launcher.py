@@ -90,6 +90,12 @@ class Stage:
         self.launcher.start(asyncio.get_running_loop())
         return Process.made[-1]
 
+    async def start_up(self) -> Process:
+        process = self.start()
+        process.say({"up": True})
+        await until(lambda: self.launcher._up_once)
+        return process
+
     async def next_one(self, count: int) -> Process:
         await until(lambda: len(Process.made) == count)
         return Process.made[-1]
@@ -227,9 +233,7 @@ async def test_a_launcher_that_was_up_is_restarted_with_pending_requests(stage: 
 async def test_it_is_tried_for_ever_if_it_was_up_once_and_said_ever_less_often(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = stage.start()
-    process.say({"up": True})
-    await until(lambda: stage.launcher._up_once)
+    process = await stage.start_up()
     Process.fails = True
     process.end(1)
     await until(lambda: stage.launcher._failures == 20)
@@ -244,9 +248,7 @@ async def test_it_is_tried_for_ever_if_it_was_up_once_and_said_ever_less_often(
 async def test_while_the_head_is_dead_it_is_said_ever_less_often(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = stage.start()
-    process.say({"up": True})
-    await until(lambda: stage.launcher._up_once)
+    process = await stage.start_up()
     process.end(1)
     for count in range(2, 22):
         process = await stage.next_one(count)
@@ -295,9 +297,7 @@ async def test_a_line_without_an_end_is_none(stage: Stage) -> None:
 
 
 async def test_one_that_does_not_read_is_killed(stage: Stage) -> None:
-    process = stage.start()
-    process.say({"up": True})
-    await until(lambda: stage.launcher._up_once)
+    process = await stage.start_up()
     while not process.killed:
         stage.launcher.ask(Asker(b"s" * 1000))
     await stage.next_one(2)
@@ -342,9 +342,7 @@ async def test_closed_between_two_processes_it_starts_none(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY", 0.05)
     monkeypatch.setattr(module, "LONGEST_DELAY", 0.05)
-    process = stage.start()
-    process.say({"up": True})
-    await until(lambda: stage.launcher._up_once)
+    process = await stage.start_up()
     process.end(1)
     await until(lambda: stage.launcher._process is None)
     await stage.launcher.close()

@@ -156,14 +156,19 @@ async def swallow() -> None:
 may_end: list[bool] = []
 
 
-async def test_a_task_that_swallows_its_cancellation_is_ended_by_the_host_if_there_is_one(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def swallowing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a task that swallows every cancellation, in a worker that waits for none."""
     for patience in ("CLEANUP_TIME", "LAST_WORDS"):
         monkeypatch.setattr(ending, patience, 0)
     may_end.clear()
     rig.schedule(0, swallow())
     await turns()
+
+
+async def test_a_task_that_swallows_its_cancellation_is_ended_by_the_host_if_there_is_one(
+    rig: Rig, swallowing: None
+) -> None:
     rig.send(Kind.CLOSE, 0.0)
     await turns(30)
     assert not rig.serving.done()
@@ -201,13 +206,8 @@ async def test_drain_gives_back_what_was_announced_and_had_not_begun(rig: Rig) -
 
 
 async def test_a_task_that_swallows_the_end_of_a_drain_keeps_its_worker_from_sending_drained(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, no_patience: None
+    rig: Rig, swallowing: None, no_patience: None
 ) -> None:
-    for patience in ("CLEANUP_TIME", "LAST_WORDS"):
-        monkeypatch.setattr(ending, patience, 0)
-    may_end.clear()
-    rig.schedule(0, swallow())
-    await turns()
     rig.take()
     rig.worker.drain()
     await turns(30)
